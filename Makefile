@@ -1,0 +1,36 @@
+# `make help` lists what there is. ARGS="..." passes options on.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := schemas detectors enrichers notifiers shop streams
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo format
+
+help:  ## list the targets
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(BIN)/.done  ## make .venv, where the command watchkeep is
+
+$(BIN)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Watchkeep needs Python 3.11 or newer; name one with make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+check: setup  ## ruff, mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=.src $(BIN)/mypy $(foreach p,$(PACKAGES),-p watchkeep.$(p))
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports
+
+test: setup  ## the tests; those whose server is missing are skipped, in CI they fail
+	$(BIN)/pytest $(ARGS)
+
+demo: setup  ## a simulated shop with faults through the whole running system
+	$(BIN)/watchkeep demo $(ARGS)
+
+format: setup  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

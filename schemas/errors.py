@@ -1,0 +1,56 @@
+"""What can go wrong, and who decides about it.
+
+WatchkeepError
+├── ConfigError        a setting is wrong: one line names the key and what to do, exit code 2
+├── DecodeError        bytes from outside can't be read: answered or dead-lettered, never a crash
+│   ├── FrameError         a record of the metrics topic
+│   ├── RecordError        a record of another topic
+│   └── RemoteWriteError   a remote-write request; carries the HTTP status
+├── LeaseLostError          another process is active now: this one ends
+├── DeliveryError     a notification was refused for good
+└── StageError        a stage died too often: `watchkeep up` gives up
+"""
+
+
+class WatchkeepError(Exception):
+    """The root of every error that Watchkeep raises on purpose."""
+
+
+class ConfigError(WatchkeepError):
+    """A setting is wrong. The message is one line: the key, what is wrong, what to do."""
+
+
+class DecodeError(WatchkeepError):
+    """Bytes from outside can't be read."""
+
+
+class FrameError(DecodeError):
+    """A record of the metrics topic is no frame that this version reads."""
+
+
+class RecordError(DecodeError):
+    """A record of another topic doesn't follow its schema."""
+
+
+class RemoteWriteError(DecodeError):
+    """A remote-write request is refused.
+
+    Attributes:
+        status: the HTTP status to answer with.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LeaseLostError(WatchkeepError):
+    """The lease of a one-active stage went to another process."""
+
+
+class DeliveryError(WatchkeepError):
+    """A notification could not be delivered, and trying again won't help."""
+
+
+class StageError(WatchkeepError):
+    """A stage died so often that starting it again is no help."""

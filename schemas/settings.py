@@ -1,0 +1,141 @@
+"""Every setting, with its default and what it is for: the keys of `watchkeep.toml`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import xxhash
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from watchkeep.schemas.entity import DEFAULT_RULES, EntityRule
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused, so a typing error can't hide."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Broker(Section):
+    """Where the topics live."""
+
+    bootstrap: str = Field(
+        default="",
+        pattern=r"^$|^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
+        description='host:port of Kafka brokers, comma-separated; "" starts the embedded one',
+    )
+    session_timeout_s: Seconds = Field(
+        default=6.0, description="a worker that is silent for so long loses its partitions"
+    )
+
+
+class Database(Section):
+    """Where rollups, snapshots, incidents and deliveries live."""
+
+    url: SecretStr = Field(
+        default=SecretStr(""),
+        description='postgresql://user:password@host/name; "" starts the embedded one',
+    )
+
+
+class Gateway(Section):
+    """The remote-write receiver."""
+
+    name: str = Field(default="gateway-0", min_length=1, description="names this replica in frames")
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: Port = Field(default=9201, description="port to listen on")
+    cluster_label: str = Field(default="cluster", description="external label naming the cluster")
+    replica_labels: tuple[str, ...] = Field(
+        default=("prometheus_replica", "__replica__"),
+        description="external labels naming one Prometheus of an HA pair; removed from the series",
+    )
+    linger_ms: float = Field(
+        default=250.0, ge=0, le=10_000, description="longest wait for a frame to fill under load"
+    )
+    max_body_mb: float = Field(
+        default=32.0, gt=0, description="largest request, decompressed; larger ones get 413"
+    )
+    future_tolerance_s: Seconds = Field(
+        default=60.0, description="how far a sender's clock may lead before it is capped"
+    )
+    refresh_s: Seconds = Field(
+        default=600.0, le=600.0, description="label sets are sent again after so long"
+    )
+
+
+class Entities(Section):
+    """Which entity a series belongs to."""
+
+    rules: tuple[EntityRule, ...] = Field(
+        default=DEFAULT_RULES, description="tried in order, the first that fits decides"
+    )
+
+
+class Detect(Section):
+    """What is abnormal. Provisional: thresholds in sigma, until the budget replaces them."""
+
+    step_s: int = Field(default=60, ge=1, le=300, description="width of a cell of the time grid")
+    grace_s: Seconds = Field(
+        default=15.0, description="a cell stays open so long past its end, for late samples"
+    )
+    hold_s: Seconds = Field(
+        default=300.0, description="longest time that one gauge sample stands for"
+    )
+    kept_labels: tuple[str, ...] = Field(
+        default=("mode", "phase", "condition", "resource", "state", "direction", "code", "status"),
+        description="labels that tell signals apart; all others are folded away",
+    )
+    memory_cells: int = Field(
+        default=60, ge=2, description="memory of the running mean and variance, in cells"
+    )
+    warmup_cells: int = Field(
+        default=60, ge=2, description="cells before a signal may open a window"
+    )
+    threshold_sigma: float = Field(default=6.0, gt=0, description="how far from the mean is far")
+    open_cells: int = Field(
+        default=3, ge=1, description="abnormal cells in a row that open a window"
+    )
+    close_cells: int = Field(
+        default=5, ge=1, description="calm cells in a row that close the window"
+    )
+    snapshot_s: Seconds = Field(default=60.0, description="time between two snapshots of the state")
+
+    @property
+    def version(self) -> str:
+        """Name these settings: part of every window's identity."""
+        return xxhash.xxh3_64_hexdigest(self.model_dump_json(exclude={"snapshot_s"}).encode())[:8]
+
+
+class Notify(Section):
+    """Who is told."""
+
+    urls: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="Apprise URLs: mailtos://user:password@host?to=..., json://host/path, ...",
+    )
+    terminal: bool = Field(default=True, description="also print alerts where Watchkeep runs")
+    attempts: int = Field(default=5, ge=1, le=50, description="sends before one is given up")
+    timeout_s: Seconds = Field(default=20.0, description="longest wait for one send")
+
+
+class Settings(Section):
+    """The whole file."""
+
+    data_dir: Path = Field(
+        default=Path("~/.local/share/watchkeep"),
+        description="where the embedded database keeps its files",
+    )
+    clock: Literal["wall", "event"] = Field(
+        default="wall", description='"event": time is what the samples say (demo, replay)'
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="how much the stages tell on stderr"
+    )
+    broker: Broker = Broker()
+    database: Database = Database()
+    gateway: Gateway = Gateway()
+    entities: Entities = Entities()
+    detect: Detect = Detect()
+    notify: Notify = Notify()
