@@ -6,6 +6,7 @@ WatchkeepError
 │   ├── FrameError         a record of the metrics topic
 │   ├── RecordError        a record of another topic
 │   └── RemoteWriteError   a remote-write request; carries the HTTP status
+├── LogError           the log did not acknowledge a record: the caller decides, nothing is taken
 ├── LeaseLostError          another process is active now: this one ends
 ├── DeliveryError     a notification was refused for good
 └── StageError        a stage died too often: `watchkeep up` gives up
@@ -42,6 +43,10 @@ class RemoteWriteError(DecodeError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class LogError(WatchkeepError):
+    """The log did not acknowledge a record."""
 
 
 class LeaseLostError(WatchkeepError):

@@ -179,6 +179,8 @@ def decode(record: bytes) -> Frame:
     if whole != len(record):
         raise FrameError(f"{len(record)} bytes where the header tells of {whole}")
     gateway, rules, senders = _read_head(record[_HEADER.size : _HEADER.size + head_bytes])
+    if _frame_kind(kind) is FrameKind.DATA and len(senders) != 1:
+        raise FrameError(f"a data frame of {len(senders)} senders where one is needed")
     at = _HEADER.size + head_bytes
     return Frame(
         kind=_frame_kind(kind),

@@ -26,6 +26,10 @@ class Broker(Section):
         pattern=r"^$|^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
         description='host:port of Kafka brokers, comma-separated; "" starts the embedded one',
     )
+    idempotent: bool = Field(
+        default=True,
+        description="let Kafka drop its own retries' duplicates; the embedded broker can't",
+    )
     session_timeout_s: Seconds = Field(
         default=6.0, description="a worker that is silent for so long loses its partitions"
     )

@@ -43,6 +43,10 @@ class Source(Protocol):
         """Read one record by its place; None when the log doesn't hold it."""
         ...
 
+    def when_revoked(self, callback: Callable[[set[int]], Awaitable[None]]) -> None:
+        """Have a callback told which partitions go to another worker, before they go."""
+        ...
+
 
 class Sink(Protocol):
     """Where records are written to."""
@@ -56,7 +60,11 @@ class Sink(Protocol):
         key: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Write a record; returns only when the log has acknowledged it."""
+        """Write a record; returns only when the log has acknowledged it.
+
+        Raises:
+            LogError: it has not.
+        """
         ...
 
 

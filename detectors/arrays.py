@@ -1,0 +1,81 @@
+"""State as a struct of arrays over dense slots.
+
+A slot is an index that one series or signal keeps for as long as it lives. Arrays grow by doubling
+and freed slots are used again, so state is bounded by what is alive.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+SlotArray = npt.NDArray[np.int64]
+
+
+class Field(NamedTuple):
+    """A column: its dtype, and what a new slot holds."""
+
+    dtype: str
+    fill: float
+
+
+class Slots:
+    """Hands out slots, freed ones first.
+
+    Attributes:
+        used: one more than the highest slot ever handed out.
+    """
+
+    def __init__(self, used: int = 0, free: list[int] | None = None) -> None:
+        self.used = used
+        self.free = free or []
+
+    def take(self) -> int:
+        """Hand out a slot."""
+        if self.free:
+            return self.free.pop()
+        self.used += 1
+        return self.used - 1
+
+
+class Arrays:
+    """Named columns of equal length."""
+
+    def __init__(self, fields: Mapping[str, Field]) -> None:
+        self._fields = dict(fields)
+        self._columns = {
+            name: np.full(0, field.fill, field.dtype) for name, field in self._fields.items()
+        }
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """Give a whole column; index it with slots."""
+        return self._columns[name]
+
+    def grow(self, size: int) -> None:
+        """Make room for slots below `size`; new ones hold their field's fill."""
+        for name, field in self._fields.items():
+            self._columns[name] = grown(self._columns[name], size, field.fill)
+
+    def reset(self, slots: SlotArray) -> None:
+        """Make slots new again."""
+        for name, field in self._fields.items():
+            self._columns[name][slots] = field.fill
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Give a copy of all columns, for a snapshot."""
+        return {name: column.copy() for name, column in self._columns.items()}
+
+    def restore(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over the columns of a snapshot."""
+        for name, field in self._fields.items():
+            self._columns[name] = np.array(columns[name], field.dtype)
+
+
+def grown(column: npt.NDArray[Any], size: int, fill: float) -> npt.NDArray[Any]:
+    """Return a column with room for `size` slots, at least doubled when it has to grow."""
+    if size <= len(column):
+        return column
+    larger = np.full(max(size, 2 * len(column), 16), fill, column.dtype)
+    larger[: len(column)] = column
+    return larger

@@ -1,0 +1,63 @@
+"""The channel contract: one detector's view of many signals at once.
+
+A channel is settings and a `step`; its state is an `Arrays` over the signals' slots, made from the
+channel's `fields`. Growth, freeing, snapshot and restore are those of `Arrays`, so a channel need
+not write them. `step` takes each slot at most once a call, in the order of time over calls. Its
+result for a signal depends on that signal's past alone: the order of signals and the split of
+batches don't matter.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from watchkeep.detectors.arrays import Arrays, Field, SlotArray
+
+
+class Scores(NamedTuple):
+    """What a channel makes of one cell, as columns over the slots of the call.
+
+    Attributes:
+        score: float64; its sign tells above or below, NaN where it can't be told.
+        expected: float64, what was expected before this cell; NaN where nothing was.
+        spread: float64, one unit of the score in the unit of the signal.
+        warmup: float64, from 0 (new) to 1 (warm).
+    """
+
+    score: npt.NDArray[np.float64]
+    expected: npt.NDArray[np.float64]
+    spread: npt.NDArray[np.float64]
+    warmup: npt.NDArray[np.float64]
+
+
+class Channel(Protocol):
+    """One detector."""
+
+    @property
+    def name(self) -> str:
+        """Its name, in evidence and rollups."""
+        ...
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """The columns of its state."""
+        ...
+
+    def step(
+        self,
+        state: Arrays,
+        slots: SlotArray,
+        time_ms: int,
+        value: npt.NDArray[np.float64],
+    ) -> Scores:
+        """Score one cell, then learn from it.
+
+        Args:
+            state: its columns; changed in place.
+            slots: int64[n], each at most once.
+            time_ms: the begin of the cell, later than that of the call before.
+            value: float64[n]; NaN and Inf are neither scored nor learnt.
+        """
+        ...

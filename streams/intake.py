@@ -1,0 +1,302 @@
+"""Intake: from remote-write requests to frames, shard by shard.
+
+Series are looked up in a cache that can be forgotten at any time: it only saves work and label
+sets in the log. Samples wait in buffers until the gateway takes the frames out.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from watchkeep.schemas.entity import EntityRules
+from watchkeep.schemas.frame import (
+    LABEL_BYTES_MAX,
+    SAMPLES_MAX,
+    SHARDS,
+    Frame,
+    FrameKind,
+    LabelSet,
+    MetricKind,
+    SenderTime,
+    encode,
+)
+from watchkeep.schemas.labels import METRIC_NAME, canonical, series_id
+from watchkeep.schemas.remote_write_pb2 import MetricMetadata, WriteRequest
+from watchkeep.schemas.settings import Gateway
+from watchkeep.streams.ports import Clock
+
+_FAMILY_SUFFIXES = ("_bucket", "_count", "_sum", "_total")
+_HEARD_MS: Final = 60_000
+_SERIES_MAX: Final = 1_000_000
+
+Sender = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Series:
+    labels: LabelSet
+    shard: int
+    sender: Sender
+    sent_ms: int
+
+
+class _Rows(NamedTuple):
+    series_id: npt.NDArray[np.uint64]
+    time_ms: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+
+    def pick(self, which: npt.NDArray[np.int64] | slice) -> "_Rows":
+        return _Rows(self.series_id[which], self.time_ms[which], self.value[which])
+
+
+@dataclass(slots=True)
+class _Buffer:
+    sender: SenderTime
+    rows: list[_Rows] = field(default_factory=list)
+    label_sets: list[LabelSet] = field(default_factory=list)
+
+
+class EventClock:
+    """A clock that stands at the newest sample time seen, for replays and the demo."""
+
+    def __init__(self) -> None:
+        self._now_ms = 0
+
+    def now_ms(self) -> int:
+        """Tell the newest sample time."""
+        return self._now_ms
+
+    def advance(self, time_ms: int) -> None:
+        """Take note of a sample's time."""
+        self._now_ms = max(self._now_ms, time_ms)
+
+
+class Intake:
+    """What one gateway has taken in and not yet written.
+
+    Attributes:
+        waiting: samples that wait to be written.
+    """
+
+    def __init__(self, settings: Gateway, rules: EntityRules, clock: Clock) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._clock = clock
+        self._series: dict[tuple[tuple[str, str], ...], _Series] = {}
+        self._kinds: dict[tuple[str, str], MetricKind] = {}
+        self._senders: dict[Sender, SenderTime] = {}
+        self._buffers: dict[tuple[int, Sender], _Buffer] = {}
+        self._told: dict[int, set[Sender]] = defaultdict(set)
+        self.waiting = 0
+
+    def forget(self) -> None:
+        """Unlearn what the log may not have, after a failed write.
+
+        Every label set is sent again, and no tick tells of a sender before its data is there.
+        """
+        self._series.clear()
+        self._senders.clear()
+        self._told.clear()
+
+    def take(self, request: WriteRequest) -> Counter[str]:
+        """Take in a request; return how many series were refused, by reason."""
+        refused: Counter[str] = Counter()
+        found: list[_Series] = []
+        counts: list[int] = []
+        times: list[int] = []
+        values: list[float] = []
+        for entry in request.timeseries:
+            key = tuple((label.name, label.value) for label in entry.labels)
+            series = self._series.get(key) or self._new_series(key, refused)
+            if series is not None and entry.samples:
+                found.append(series)
+                counts.append(len(entry.samples))
+                times.extend(sample.timestamp for sample in entry.samples)
+                values.extend(sample.value for sample in entry.samples)
+        self._learn_kinds(request.metadata, found)
+        if found:
+            self._hear(found, counts, times)
+            self._buffer(found, counts, times, values)
+        return refused
+
+    def _new_series(
+        self, key: tuple[tuple[str, str], ...], refused: Counter[str]
+    ) -> _Series | None:
+        labels = dict(key)
+        if len(labels) != len(key):
+            refused["duplicate label name"] += 1
+            return None
+        if not labels.get(METRIC_NAME):
+            refused["no metric name"] += 1
+            return None
+        cluster = labels.get(self._settings.cluster_label) or "default"
+        replicas = [labels.pop(name, "") for name in self._settings.replica_labels]
+        replica = next(filter(None, replicas), "")
+        place = self._rules.place(labels, cluster)
+        form = canonical(labels.items())
+        kind = self._kind_of(cluster, labels[METRIC_NAME])
+        series = _Series(
+            LabelSet(series_id(form), kind, place.entity.key, place.member, form),
+            shard_of(place.entity.key),
+            (cluster, replica),
+            sent_ms=-1,
+        )
+        if len(self._series) >= _SERIES_MAX:
+            self._series.clear()
+        self._series[key] = series
+        return series
+
+    def _kind_of(self, cluster: str, metric: str) -> MetricKind:
+        for suffix in ("", *_FAMILY_SUFFIXES):
+            if metric.endswith(suffix):
+                kind = self._kinds.get((cluster, metric.removesuffix(suffix)))
+                if kind is not None:
+                    return kind
+        return MetricKind.UNKNOWN
+
+    def _learn_kinds(self, metadata: Iterable[MetricMetadata], found: list[_Series]) -> None:
+        """Take in metadata; series whose kind becomes known so are looked up anew.
+
+        Metadata comes in requests of its own, without labels: it holds for every cluster that
+        this gateway hears.
+        """
+        clusters = {sender[0] for sender in self._senders} | {s.sender[0] for s in found}
+        changed = False
+        for entry in metadata:
+            for cluster in clusters or {"default"}:
+                key, kind = (cluster, entry.metric_family_name), _kind(entry.type)
+                changed |= self._kinds.get(key) is not kind
+                self._kinds[key] = kind
+        if changed:
+            self._series.clear()
+
+    def _hear(self, found: list[_Series], counts: list[int], times: list[int]) -> None:
+        begins = np.cumsum([0, *counts[:-1]], dtype=np.int64)
+        newest: dict[Sender, int] = {}
+        largest = np.maximum.reduceat(np.array(times, np.int64), begins)
+        for series, time_ms in zip(found, largest.tolist(), strict=True):
+            newest[series.sender] = max(newest.get(series.sender, 0), time_ms)
+        if isinstance(self._clock, EventClock):
+            self._clock.advance(max(newest.values()))
+        now_ms = self._clock.now_ms()
+        latest_ms = now_ms + round(self._settings.future_tolerance_s * 1000)
+        for (cluster, replica), time_ms in newest.items():
+            known = self._senders.get((cluster, replica))
+            newest_ms = max(min(time_ms, latest_ms), known.newest_ms if known else 0)
+            self._senders[cluster, replica] = SenderTime(cluster, replica, newest_ms, now_ms)
+
+    def _buffer(
+        self,
+        found: list[_Series],
+        counts: list[int],
+        times: list[int],
+        values: list[float],
+    ) -> None:
+        self.waiting += len(values)
+        now_ms = self._clock.now_ms()
+        refresh_ms = round(self._settings.refresh_s * 1000)
+        places: dict[tuple[int, Sender], int] = {}
+        place_of = np.empty(len(found), np.int64)
+        for i, series in enumerate(found):
+            place = (series.shard, series.sender)
+            if place not in places:
+                self._open_buffer(place)
+            place_of[i] = places.setdefault(place, len(places))
+            if series.sent_ms < 0 or now_ms - series.sent_ms >= refresh_ms:
+                self._buffers[place].label_sets.append(series.labels)
+                series.sent_ms = now_ms
+        ids = np.repeat(np.array([s.labels.series_id for s in found], np.uint64), counts)
+        where = np.repeat(place_of, counts)
+        rows = _Rows(ids, np.array(times, np.int64), np.array(values, np.float64))
+        rows = rows.pick(np.argsort(where, kind="stable"))
+        begin = 0
+        for place, end in zip(places, np.cumsum(np.bincount(where)).tolist(), strict=True):
+            self._buffers[place].rows.append(rows.pick(slice(begin, end)))
+            begin = end
+
+    def _open_buffer(self, place: tuple[int, Sender]) -> None:
+        sender = self._senders[place[1]]
+        self._buffers.setdefault(place, _Buffer(sender)).sender = sender
+
+    def drain(self) -> dict[int, list[bytes]]:
+        """Take out all that waits, as the frames of each shard, in order."""
+        buffers, self._buffers = self._buffers, {}
+        self.waiting = 0
+        frames: dict[int, list[bytes]] = defaultdict(list)
+        for (shard, sender), buffer in buffers.items():
+            frames[shard].extend(map(encode, self._frames(buffer)))
+            self._told[shard].add(sender)
+        return frames
+
+    def ticks(self) -> dict[int, bytes]:
+        """Make a tick for each shard that has not heard of every sender since the last ticks."""
+        now_ms = self._clock.now_ms()
+        senders = tuple(s for s in self._senders.values() if now_ms - s.heard_ms <= _HEARD_MS)
+        names = {(sender.cluster, sender.replica) for sender in senders}
+        told, self._told = self._told, defaultdict(set)
+        if not now_ms:
+            return {}
+        tick = encode(Frame(FrameKind.TICK, self._settings.name, now_ms, self._rules.hash, senders))
+        return {shard: tick for shard in range(SHARDS) if not names or names - told[shard]}
+
+    def _frames(self, buffer: _Buffer) -> Iterator[Frame]:
+        known = buffer.sender
+        *label_chunks, last_labels = _by_bytes(buffer.label_sets)
+        for chunk in label_chunks:
+            yield self._frame(known._replace(newest_ms=0), _NO_ROWS, chunk)
+        rows = _Rows(
+            np.concatenate([rows.series_id for rows in buffer.rows]),
+            np.concatenate([rows.time_ms for rows in buffer.rows]),
+            np.concatenate([rows.value for rows in buffer.rows]),
+        )
+        if len(rows.time_ms) > SAMPLES_MAX:
+            # Frames tell how far their sender has come, so they are cut along time.
+            order = np.argsort(rows.time_ms, kind="stable")
+            rows = rows.pick(order)
+        for begin in range(0, len(rows.time_ms), SAMPLES_MAX):
+            part = rows.pick(slice(begin, begin + SAMPLES_MAX))
+            last = begin + SAMPLES_MAX >= len(rows.time_ms)
+            reached_ms = known.newest_ms if last else int(part.time_ms[-1])
+            told = known._replace(newest_ms=min(known.newest_ms, reached_ms))
+            yield self._frame(told, part, last_labels if begin == 0 else [])
+
+    def _frame(self, sender: SenderTime, rows: _Rows, label_sets: list[LabelSet]) -> Frame:
+        return Frame(
+            FrameKind.DATA,
+            self._settings.name,
+            self._clock.now_ms(),
+            self._rules.hash,
+            (sender,),
+            *rows,
+            tuple(label_sets),
+        )
+
+
+_NO_ROWS = _Rows(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.float64))
+
+
+def _kind(number: int) -> MetricKind:
+    """Read a metric type; one that is newer than this program is as good as unknown."""
+    return MetricKind(number) if number in set(MetricKind) else MetricKind.UNKNOWN
+
+
+def shard_of(entity: str) -> int:
+    """Tell an entity's shard; all its signals meet there."""
+    return xxhash.xxh3_64_intdigest(entity.encode()) % SHARDS
+
+
+def _by_bytes(label_sets: list[LabelSet]) -> list[list[LabelSet]]:
+    chunks: list[list[LabelSet]] = [[]]
+    size = 0
+    for entry in label_sets:
+        size += len(entry.labels) + len(entry.entity) + len(entry.member) + 32
+        if size > LABEL_BYTES_MAX and chunks[-1]:
+            chunks.append([])
+            size = len(entry.labels)
+        chunks[-1].append(entry)
+    return chunks

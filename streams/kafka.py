@@ -1,0 +1,290 @@
+"""Kafka: the one place that imports Faust and aiokafka.
+
+Faust delivers, and that is all it is used for: one agent a topic, raw bytes, acks given by us and
+in order, no tables. An agent that raises ends the worker (`CrashingSupervisor`); every other
+supervisor skips the failed record.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import faust
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+
+from watchkeep.schemas.errors import ConfigError, LogError
+from watchkeep.schemas.settings import Broker
+from watchkeep.streams.ports import Handler, Record
+from watchkeep.streams.topics import TopicSpec
+
+log = logging.getLogger(__name__)
+
+_READ_TIMEOUT_MS = 5_000
+# Shorter than the 30 s that Prometheus waits for an answer.
+_SEND_TIMEOUT_MS = 15_000
+_RECORD_BYTES_MAX = 1_000_000
+
+
+async def check(bootstrap: str) -> None:
+    """Make sure that the broker answers.
+
+    Raises:
+        ConfigError: it doesn't.
+    """
+    async with _admin(bootstrap):
+        pass
+
+
+async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[str]:
+    """Create the topics that are missing, and return their names.
+
+    Raises:
+        ConfigError: the broker doesn't answer, or a topic has another number of partitions.
+    """
+    async with _admin(bootstrap) as admin:
+        present = await admin.describe_topics([spec.name for spec in wanted])
+        partitions = {
+            topic["topic"]: len(topic["partitions"])
+            for topic in present
+            if topic["error_code"] == 0
+        }
+        for spec in wanted:
+            if partitions.get(spec.name, spec.partitions) != spec.partitions:
+                raise ConfigError(
+                    f"topic {spec.name} has {partitions[spec.name]} partitions where "
+                    f"{spec.partitions} are needed for good; delete it, or use another broker"
+                )
+        missing = [spec for spec in wanted if spec.name not in partitions]
+        await admin.create_topics(
+            [
+                NewTopic(spec.name, spec.partitions, -1, topic_configs=spec.config)
+                for spec in missing
+            ]
+        )
+        return [spec.name for spec in missing]
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+    except (KafkaError, OSError) as error:
+        await admin.close()
+        raise ConfigError(
+            f"broker.bootstrap: no Kafka answers at {bootstrap}; is it running, and is the "
+            "address right?"
+        ) from error
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+class KafkaSink:
+    """Writes records; a send returns when all in-sync replicas have them."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        partition: int = 0,
+        key: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write a record; returns only when the broker has acknowledged it."""
+        pairs = [(name, text.encode()) for name, text in (headers or {}).items()]
+        try:
+            await self._producer.send_and_wait(
+                topic, value, partition=partition, key=key, headers=pairs
+            )
+        except KafkaError as error:
+            raise LogError(f"{topic}/{partition} did not acknowledge: {error!r}") from error
+
+
+@asynccontextmanager
+async def open_sink(broker: Broker) -> AsyncIterator[KafkaSink]:
+    """Connect a producer, and flush it at the end.
+
+    Raises:
+        ConfigError: the broker doesn't answer.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=broker.bootstrap,
+        acks="all",
+        enable_idempotence=broker.idempotent,
+        max_request_size=_RECORD_BYTES_MAX,
+        request_timeout_ms=_SEND_TIMEOUT_MS,
+    )
+    try:
+        await producer.start()
+    except (KafkaError, OSError) as error:
+        await producer.stop()
+        raise ConfigError(
+            f"broker.bootstrap: no Kafka answers at {broker.bootstrap}: {error}"
+        ) from error
+    try:
+        yield KafkaSink(producer)
+    finally:
+        await producer.stop()
+
+
+async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Record]:
+    """Read a topic from its beginning, outside any group; with `follow` for ever."""
+    async with _reader(bootstrap) as consumer:
+        places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        left = {p: end for p, end in (await consumer.end_offsets(places)).items() if end > 0}
+        while follow or left:
+            for place, batch in (await consumer.getmany(timeout_ms=500)).items():
+                for message in batch:
+                    yield Record(topic, message.partition, message.offset, message.value, _no_ack)
+                if batch and batch[-1].offset + 1 >= left.get(place, 0):
+                    left.pop(place, None)
+
+
+def _no_ack() -> None:
+    """Records that are read outside a group need no ack."""
+
+
+@asynccontextmanager
+async def _reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    try:
+        await consumer.start()
+    except (KafkaError, OSError) as error:
+        await consumer.stop()
+        raise ConfigError(f"broker.bootstrap: no Kafka answers at {bootstrap}: {error}") from error
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+class FaustSource:
+    """The partitions that Faust assigned to this worker."""
+
+    def __init__(self, app: faust.App, bootstrap: str, topic: str, stop: asyncio.Event) -> None:
+        self._app = app
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._stop = stop
+        # Faust's own types hide noack().
+        self.stream: Any = None
+
+    def when_revoked(self, callback: Callable[[set[int]], Awaitable[None]]) -> None:
+        """Have a callback told which partitions go to another worker, before they go."""
+
+        async def hand_over(_: Any, gone: Any, **__: Any) -> None:  # noqa: ANN401 - Faust's signals.
+            await callback({place.partition for place in gone})
+
+        connect: Any = self._app.on_partitions_revoked.connect
+        connect(hand_over, weak=False)
+
+    async def records(self) -> AsyncIterator[Record]:
+        """Deliver records until the worker is told to stop."""
+        events = aiter(self.stream.noack().events())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            while True:
+                event = asyncio.ensure_future(anext(events))
+                await asyncio.wait({event, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not event.done():
+                    event.cancel()
+                    return
+                yield _record(self._topic, event.result())
+        finally:
+            stopped.cancel()
+
+    async def read(self, partition: int, offset: int) -> bytes | None:
+        """Read one record by its place; None when the log doesn't hold it."""
+        place = TopicPartition(self._topic, partition)
+        async with _reader(self._bootstrap) as consumer:
+            consumer.assign([place])
+            begin = (await consumer.beginning_offsets([place]))[place]
+            end = (await consumer.end_offsets([place]))[place]
+            if not begin <= offset < end:
+                return None
+            consumer.seek(place, offset)
+            batches = await consumer.getmany(timeout_ms=_READ_TIMEOUT_MS, max_records=1)
+            for message in batches.get(place, ()):
+                return bytes(message.value) if message.offset == offset else None
+            return None
+
+
+def _record(topic: str, event: Any) -> Record:  # noqa: ANN401 - Faust's event has no useful type.
+    message = event.message
+    value = message.value
+    # Faust's message holds the same bytes; the runtime decides how long they are kept.
+    message.value = None
+    return Record(topic, message.partition, message.offset, value, event.ack)
+
+
+async def consume(
+    broker: Broker, group: str, topic: str, handler: Handler, stop: asyncio.Event
+) -> None:
+    """Run a Faust worker that hands its partitions to a handler, until told to stop.
+
+    Args:
+        broker: where the topic lives.
+        group: the consumer group.
+        topic: the topic to read.
+        handler: returns after its source ends, with everything it holds acked or given up.
+        stop: set to end the source.
+
+    Raises:
+        BaseException: whatever ended the handler.
+    """
+    app = faust.App(
+        group,
+        broker=[f"kafka://{server}" for server in broker.bootstrap.split(",")],
+        store="memory://",
+        web_enabled=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        agent_supervisor="mode.CrashingSupervisor",
+        # Held acks would keep a revoke or a stop waiting for ever.
+        stream_wait_empty=False,
+        # The buffer counts messages, and a frame may have hundreds of kilobytes.
+        stream_buffer_maxsize=64,
+        broker_session_timeout=broker.session_timeout_s,
+        broker_heartbeat_interval=broker.session_timeout_s / 3,
+        broker_commit_interval=1.0,
+    )
+    channel = app.topic(topic, key_serializer="raw", value_serializer="raw")
+    source = FaustSource(app, broker.bootstrap, topic, stop)
+    done = asyncio.Event()
+
+    async def agent(stream: faust.StreamT[bytes]) -> None:
+        source.stream = stream
+        await handler(source)
+        done.set()
+        # An agent that returns would be started again.
+        await asyncio.Event().wait()
+
+    app.agent(channel, name=f"{group}-{topic}")(agent)
+    await _run(app, done)
+
+
+async def _run(app: faust.App, done: asyncio.Event) -> None:
+    await app.start()
+    finished = asyncio.ensure_future(done.wait())
+    crashed = asyncio.ensure_future(app.wait_until_stopped())
+    try:
+        await asyncio.wait({finished, crashed}, return_when=asyncio.FIRST_COMPLETED)
+        if app.crash_reason is not None:
+            raise app.crash_reason
+    finally:
+        finished.cancel()
+        crashed.cancel()
+        if not app.crashed:
+            await app.stop()

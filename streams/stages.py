@@ -1,0 +1,115 @@
+"""The stages, wired to Kafka and Postgres: what runs when a stage is started by its name."""
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from watchkeep.notifiers.apprise_sender import receivers
+from watchkeep.notifiers.terminal import Terminal
+from watchkeep.schemas.errors import ConfigError
+from watchkeep.schemas.settings import Settings
+from watchkeep.streams import gateway, incidents, kafka, notify, runtime
+from watchkeep.streams.lease import held
+from watchkeep.streams.store import open_store
+from watchkeep.streams.topics import ALERTS, ANOMALIES, METRICS
+
+log = logging.getLogger(__name__)
+
+Stage = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+
+async def run_gateway(settings: Settings, stop: asyncio.Event) -> None:
+    """Receive remote write, write frames."""
+    async with kafka.open_sink(settings.broker) as sink:
+        await gateway.serve(settings, sink, stop)
+
+
+async def run_detect(settings: Settings, stop: asyncio.Event) -> None:
+    """Read frames, write windows and rollups."""
+    url = settings.database.url.get_secret_value()
+    async with open_store(url) as store, kafka.open_sink(settings.broker) as sink:
+        handler = functools.partial(runtime.run, sink=sink, store=store, settings=settings.detect)
+        await kafka.consume(settings.broker, "watchkeep-detect", METRICS, handler, stop)
+
+
+async def run_incidents(settings: Settings, stop: asyncio.Event) -> None:
+    """Read windows, write alerts; one active, one standby."""
+    url = settings.database.url.get_secret_value()
+    async with (
+        open_store(url) as store,
+        kafka.open_sink(settings.broker) as sink,
+        held(store, "incidents", stop) as lease,
+    ):
+        if lease is not None:
+            handler = functools.partial(incidents.follow, sink=sink, store=store, lease=lease)
+            await kafka.consume(settings.broker, "watchkeep-incidents", ANOMALIES, handler, stop)
+
+
+async def run_notify(settings: Settings, stop: asyncio.Event) -> None:
+    """Read alerts, tell people; one active, one standby."""
+    url = settings.database.url.get_secret_value()
+    told = receivers(settings.notify.urls)
+    if settings.notify.terminal:
+        told.append(Terminal(sys.stdout))
+    async with (
+        open_store(url) as store,
+        kafka.open_sink(settings.broker) as sink,
+        held(store, "notify", stop) as lease,
+    ):
+        if lease is not None:
+            handler = functools.partial(
+                notify.follow,
+                sink=sink,
+                store=store,
+                receivers=told,
+                attempts=settings.notify.attempts,
+            )
+            await kafka.consume(settings.broker, "watchkeep-notify", ALERTS, handler, stop)
+
+
+STAGES: Final[dict[str, Stage]] = {
+    "gateway": run_gateway,
+    "detect": run_detect,
+    "incidents": run_incidents,
+    "notify": run_notify,
+}
+
+
+def main(name: str, settings: Settings) -> int:
+    """Run one stage until SIGTERM or SIGINT; return the exit code.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # These two tell every step of every rebalance.
+    for chatty in ("faust", "aiokafka"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        asyncio.run(_until_told(STAGES[name], settings))
+    except ConfigError:
+        raise
+    except Exception:
+        # Crash only: the log and the store know what to do again. Faust's threads could keep a
+        # crashed process from ending, so nothing is waited for.
+        log.exception("%s ends, it can't go on", name)
+        logging.shutdown()
+        os._exit(1)
+    return 0
+
+
+async def _until_told(stage: Stage, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stage(settings, stop)
