@@ -242,13 +242,14 @@ class Fold:
         with np.errstate(invalid="ignore", over="ignore"):
             increase = np.where(value >= before, value - before, value)
             rate = np.where(counter, increase / seconds, value)
-        begin_ms = np.where(known, np.maximum(before_ms, time_ms - self._hold_ms), time_ms - 1)
+        begin_ms = np.where(known, np.maximum(before_ms, time_ms - self._hold_ms), time_ms)
+        end_ms = np.where(known, time_ms, time_ms + 1)
         usable = (np.abs(rate) < _LARGEST) & (known | ~counter)  # NaN compares as false.
 
         series["last_ms"][slot[last]] = time_ms[last]
         series["last_value"][slot[last]] = value[last]
         series["held"][slot[last]] = np.where(usable[last], rate[last], np.nan)
-        return _Stretches(slot[usable], begin_ms[usable], time_ms[usable], rate[usable])
+        return _Stretches(slot[usable], begin_ms[usable], end_ms[usable], rate[usable])
 
     def _spread(self, stretches: "_Stretches") -> None:
         """Add each stretch to the open cells it covers."""

@@ -35,7 +35,7 @@ class Incident(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     incident_id: str
-    revision: int = Field(ge=1)
+    revision: int
     state: AlertState
     entity: str
     onset_ms: int

@@ -138,7 +138,7 @@ class Delivery(NamedTuple):
 
     Attributes:
         channel: the receiver's name; never its URL, which holds secrets.
-        reason: why it was sent: `new`, `stronger`, `resolved`.
+        reason: why it was sent: `new` or `resolved`.
         outcome: `sent` or `failed`.
         error: what the last attempt said, empty when it was sent.
     """

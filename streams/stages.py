@@ -53,7 +53,7 @@ async def run_incidents(settings: Settings, stop: asyncio.Event) -> None:
 async def run_notify(settings: Settings, stop: asyncio.Event) -> None:
     """Read alerts, tell people; one active, one standby."""
     url = settings.database.url.get_secret_value()
-    told = receivers(settings.notify.urls)
+    told = receivers(settings.notify.urls, settings.notify.timeout_s)
     if settings.notify.terminal:
         told.append(Terminal(sys.stdout))
     async with (

@@ -1,0 +1,53 @@
+"""What a person reads: title and body in plain text."""
+
+from typing import NamedTuple, Protocol
+
+from watchkeep.notifiers.decide import Reason
+from watchkeep.schemas.alert import Alert
+from watchkeep.schemas.text import clock_time, duration
+
+
+class Message(NamedTuple):
+    """A message to send; plain text, safe to show."""
+
+    title: str
+    body: str
+    resolved: bool
+
+
+class Receiver(Protocol):
+    """Somewhere to send messages to."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the delivery log; never its URL, which may hold secrets."""
+        ...
+
+    async def send(self, message: Message) -> None:
+        """Send a message; returns only when it was taken.
+
+        Raises:
+            DeliveryError: it was not, with the reason in words.
+        """
+        ...
+
+
+def message_of(alert: Alert, reason: Reason) -> Message:
+    """Write the message that tells an alert for a reason."""
+    resolved = reason is Reason.RESOLVED
+    if resolved:
+        title = f"RESOLVED {alert.title} after {duration(alert.duration_s or 0)}"
+    else:
+        title = f"FIRING {alert.title}"
+    where = f"cluster {_defused(alert.cluster)}, found {clock_time(alert.detected_ms)}"
+    lines = [alert.explanation.summary, "", *(f"- {line}" for line in alert.explanation.lines)]
+    body = "\n".join([*lines, "", f"{where}, alert {alert.alert_id} revision {alert.revision}"])
+    return Message(_defused(title), _defused(body), resolved)
+
+
+def _defused(text: str) -> str:
+    """Keep names from becoming mentions: a zero-width space parts the sign from the word.
+
+    Chat services read `@channel` and `<!here>` in any text, whoever wrote it.
+    """
+    return text.replace("@", "@\u200b").replace("<!", "<\u200b!")
