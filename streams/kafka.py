@@ -27,6 +27,7 @@ _READ_TIMEOUT_MS = 5_000
 # Shorter than the 30 s that Prometheus waits for an answer.
 _SEND_TIMEOUT_MS = 15_000
 _RECORD_BYTES_MAX = 1_000_000
+_REPLICAS = 3
 
 
 async def check(bootstrap: str) -> None:
@@ -46,7 +47,10 @@ async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[s
         ConfigError: the broker doesn't answer, or a topic has another number of partitions.
     """
     async with _admin(bootstrap) as admin:
-        present = await admin.describe_topics([spec.name for spec in wanted])
+        # Asking for a topic that is missing makes some brokers create it, so all are listed first.
+        names = set(await admin.list_topics())
+        known = [spec.name for spec in wanted if spec.name in names]
+        present = await admin.describe_topics(known) if known else []
         partitions = {
             topic["topic"]: len(topic["partitions"])
             for topic in present
@@ -58,10 +62,12 @@ async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[s
                     f"topic {spec.name} has {partitions[spec.name]} partitions where "
                     f"{spec.partitions} are needed for good; delete it, or use another broker"
                 )
+        brokers = len((await admin.describe_cluster())["brokers"])
+        replicas = min(_REPLICAS, brokers)
         missing = [spec for spec in wanted if spec.name not in partitions]
         await admin.create_topics(
             [
-                NewTopic(spec.name, spec.partitions, -1, topic_configs=spec.config)
+                NewTopic(spec.name, spec.partitions, replicas, topic_configs=spec.config)
                 for spec in missing
             ]
         )

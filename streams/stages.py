@@ -88,11 +88,11 @@ def main(name: str, settings: Settings) -> int:
     """
     logging.basicConfig(
         level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        format=f"%(asctime)s %(levelname)s {name}: %(message)s",
         stream=sys.stderr,
     )
-    # These two tell every step of every rebalance.
-    for chatty in ("faust", "aiokafka"):
+    # These tell every step of every rebalance.
+    for chatty in ("faust", "aiokafka", "mode"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         asyncio.run(_until_told(STAGES[name], settings))

@@ -1,0 +1,195 @@
+"""Configuration: one TOML file plus environment variables, checked at start.
+
+`WATCHKEEP_GATEWAY__PORT=9300` sets `gateway.port` and beats the file. With `_FILE` appended, the
+value is read from the file that is named, as secrets are handed to containers. Lists are parted by
+spaces. Whatever is wrong is told in one line: where, which key, what to do.
+"""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from watchkeep.schemas.errors import ConfigError
+from watchkeep.schemas.settings import Settings
+
+DEFAULT_FILE: Final = Path("watchkeep.toml")
+CONFIG_VARIABLE: Final = "WATCHKEEP_CONFIG"
+_PREFIX: Final = "WATCHKEEP_"
+RUNNING_VARIABLE: Final = "WATCHKEEP_RUNNING"
+_NO_SETTINGS: Final = (CONFIG_VARIABLE, RUNNING_VARIABLE, "WATCHKEEP_TEST_")
+_LISTS: Final = frozenset({"notify.urls", "gateway.replica_labels", "detect.kept_labels"})
+
+Values = dict[str, Any]
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read and check the settings.
+
+    A stage that `up` starts reads the settings that `up` has checked and completed.
+
+    Args:
+        path: the file; None takes the one that WATCHKEEP_CONFIG names, else `watchkeep.toml` in
+            the working directory if there is one, else the defaults.
+
+    Raises:
+        ConfigError: in one line, what is wrong, where, and what to do.
+    """
+    if RUNNING_VARIABLE in os.environ:
+        return Settings.model_validate_json(Path(os.environ[RUNNING_VARIABLE]).read_text())
+    file, text = _read(path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: this is no TOML: {error}") from error
+    variables = _variables()
+    for key, (_, value) in variables.items():
+        _put(values, key.split("."), value)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = _where(_key(first["loc"]), file, text, variables)
+        raise ConfigError(f"{where}: {_what(first)}") from error
+
+
+def _read(path: Path | None) -> tuple[Path, str]:
+    if path is None and CONFIG_VARIABLE in os.environ:
+        path = Path(os.environ[CONFIG_VARIABLE])
+    if path is None and not DEFAULT_FILE.exists():
+        return DEFAULT_FILE, ""
+    file = path or DEFAULT_FILE
+    try:
+        return file, file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: the configuration can't be read: {error}") from error
+
+
+def _variables() -> dict[str, tuple[str, str | list[str]]]:
+    """Read the environment: by key, the variable's name and its value."""
+    known = {_PREFIX + key.replace(".", "__").upper(): key for key in keys(Settings)}
+    found: dict[str, tuple[str, str | list[str]]] = {}
+    for name, text in sorted(os.environ.items()):
+        if not name.startswith(_PREFIX) or name.startswith(_NO_SETTINGS):
+            continue
+        key = known.get(name)
+        value = text
+        if key is None and name.endswith("_FILE") and name.removesuffix("_FILE") in known:
+            key, value = known[name.removesuffix("_FILE")], _secret(name, text)
+        if key is None:
+            raise ConfigError(f"{name}: no setting has this name{_near(name, known)}")
+        found[key] = (name, value.split() if key in _LISTS else value)
+    return found
+
+
+def _secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: the file can't be read: {error}") from error
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """List every key of the settings, with its section: ``gateway.port``."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from keys(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _put(values: Values, path: list[str], value: object) -> None:
+    *sections, name = path
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            return  # The check says that the file has a value where a table belongs.
+        values = inner
+    values[name] = value
+
+
+def _key(loc: tuple[int | str, ...]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc]
+    return "".join(parts).removeprefix(".")
+
+
+def _where(
+    key: str, file: Path, text: str, variables: Mapping[str, tuple[str, str | list[str]]]
+) -> str:
+    """Name the place: the variable, or the line of the file, and the key."""
+    bare = re.sub(r"\[\d+\].*", "", key)
+    if bare in variables:
+        return f"{variables[bare][0]} ({key})"
+    line = _line_of(bare, text)
+    return f"{file}:{line}: {key}" if line else f"{file}: {key}"
+
+
+def _line_of(key: str, text: str) -> int | None:
+    """Find the line where a key is set; tomllib doesn't tell."""
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\[?\s*([\w.\-\s]+?)\s*\]", line):
+            section = header.group(1).replace(" ", "") + "."
+            if section == f"{key}.":
+                return number
+        elif (name := re.match(r"\s*([\w.\-]+)\s*=", line)) and section + name.group(1) == key:
+            return number
+    return None
+
+
+def _what(error: ErrorDetails) -> str:
+    """Say what is wrong with a value; never the value itself where it may be a secret."""
+    key = _key(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"no setting has this name{_near(key, keys(Settings))}"
+    what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = error["input"]
+    if isinstance(given, str | int | float) and not key.startswith(("database.url", "notify.urls")):
+        return f"{what}, it is {given!r}"
+    return what
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else "; `watchkeep config show` lists them"
+
+
+def show(settings: Settings) -> str:
+    """Write the settings as TOML, secrets masked, each key with what it is for."""
+    lines = ["# The settings in force. Secrets are masked."]
+    sections: list[tuple[str, BaseModel]] = []
+    for name, value in settings:
+        if isinstance(value, BaseModel):
+            sections.append((name, value))
+        else:
+            lines.extend(_shown(settings, name, value))
+    for section, model in sections:
+        lines.extend(("", f"[{section}]"))
+        for name, value in model:
+            lines.extend(_shown(model, name, value))
+    return "\n".join(lines) + "\n"
+
+
+def _shown(model: BaseModel, name: str, value: object) -> list[str]:
+    field = type(model).model_fields[name]
+    lines = [f"# {field.description}"] if field.description else []
+    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        mark = "defaults" if value == field.default else "from the file"
+        return [*lines, f"# {name}: {len(value)} rules ({mark})"]
+    return [*lines, f"{name} = {_toml(value)}"]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return json.dumps("********" if value.get_secret_value() else "")
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

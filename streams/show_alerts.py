@@ -1,0 +1,62 @@
+"""`watchkeep alerts`: the alerts topic, for people and for programs."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from watchkeep.schemas.alert import Alert, AlertState, decode
+from watchkeep.schemas.errors import RecordError
+from watchkeep.schemas.text import clock_time, duration
+from watchkeep.streams.kafka import tail
+from watchkeep.streams.topics import ALERTS
+
+
+async def show(bootstrap: str, *, follow: bool, as_json: bool) -> None:
+    """Print the newest revision of each alert, or with `follow` each revision as it comes."""
+    console = Console(soft_wrap=True)
+    newest: dict[str, Alert] = {}
+    async for record in tail(bootstrap, ALERTS, follow=follow):
+        if record.value is None:
+            continue
+        try:
+            alert = decode(record.value)
+        except RecordError:
+            continue  # The stages keep it as a dead letter.
+        if follow:
+            _print(console, alert, as_json=as_json)
+        elif alert.alert_id not in newest or newest[alert.alert_id].revision < alert.revision:
+            newest[alert.alert_id] = alert
+    if as_json:
+        for alert in newest.values():
+            _print(console, alert, as_json=True)
+    elif not follow:
+        console.print(_table(list(newest.values())) if newest else "no alerts so far")
+
+
+def _print(console: Console, alert: Alert, *, as_json: bool) -> None:
+    if as_json:
+        console.out(alert.model_dump_json(), highlight=False)
+    else:
+        console.print(line(alert))
+
+
+def line(alert: Alert) -> str:
+    """Write an alert as one line of rich's markup; its text is untrusted and escaped."""
+    state = "[red]FIRING[/]  " if alert.state is AlertState.FIRING else "[green]RESOLVED[/]"
+    summary = escape(alert.explanation.summary)
+    return f"{clock_time(alert.at_ms)}  {state}  {summary}"
+
+
+def _table(alerts: list[Alert]) -> Table:
+    table = Table("state", "entity", "since", "for", "strength", "what was observed")
+    for alert in sorted(alerts, key=lambda alert: alert.onset_ms):
+        seconds = alert.duration_s or (alert.at_ms - alert.onset_ms) / 1000
+        table.add_row(
+            "[red]firing[/]" if alert.state is AlertState.FIRING else "[green]resolved[/]",
+            escape(alert.title),
+            clock_time(alert.onset_ms),
+            duration(seconds),
+            f"{alert.strength:.0f} sigma",
+            escape(alert.explanation.summary),
+        )
+    return table
