@@ -48,6 +48,7 @@ class OpenWindow:
     Attributes:
         told_strength: the strength in the last revision; `told_ms`: its `at_ms`.
         calm_cells: cells in a row without any abnormal signal.
+        abnormal_ms: the end of the last cell with one.
         seen: by signal slot.
     """
 
@@ -59,6 +60,7 @@ class OpenWindow:
     told_strength: float = 0.0
     told_ms: int = 0
     calm_cells: int = 0
+    abnormal_ms: int = 0
     seen: dict[int, Seen] = field(default_factory=dict)
 
     @property
@@ -95,7 +97,10 @@ class Windows:
         for entity in sorted(self.open):
             window = self.open[entity]
             self._update(window, cell, scores)
-            window.calm_cells = 0 if entity in abnormal else window.calm_cells + 1
+            if entity in abnormal:
+                window.calm_cells, window.abnormal_ms = 0, end_ms
+            else:
+                window.calm_cells += 1
             if window.calm_cells >= self._settings.close_cells:
                 del self.open[entity]
                 revisions.append(self._tell(entity, window, signals, end_ms, WindowState.CLOSED))
@@ -193,6 +198,7 @@ class Windows:
             onset_ms=window.onset_ms,
             detected_ms=window.detected_ms,
             at_ms=end_ms,
+            ended_ms=window.abnormal_ms if state is WindowState.CLOSED else None,
             settings=self._settings.version,
             backlog=window.backlog,
             strength=window.strength,

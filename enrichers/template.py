@@ -29,7 +29,7 @@ def alert_of(incident: Incident) -> Alert:
         onset_ms=incident.onset_ms,
         detected_ms=incident.detected_ms,
         at_ms=incident.at_ms,
-        resolved_ms=incident.resolved_ms,
+        ended_ms=incident.ended_ms,
         duration_s=_duration_s(incident),
         strength=incident.strength,
         explanation=explain(incident),
@@ -48,7 +48,7 @@ def explain(incident: Incident) -> Explanation:
             f"{_number(strongest.peak, strongest.unit)}, {_strength(strongest)}."
         )
     else:
-        also = f", and {_signals(len(others))} more" if others else ""
+        also = f"; {_signals(len(others))} more did too" if others else ""
         summary = (
             f"{title} is abnormal since {clock_time(incident.onset_ms)}: {_name(strongest)} "
             f"reached {_number(strongest.peak, strongest.unit)} where {_band(strongest)} was "
@@ -56,14 +56,14 @@ def explain(incident: Incident) -> Explanation:
         )
     lines = [_line(evidence) for evidence in incident.evidence[:LINES_MAX]]
     if len(incident.evidence) > LINES_MAX:
-        lines.append(f"and {_signals(len(incident.evidence) - LINES_MAX)} more")
+        lines.append(f"and in {_signals(len(incident.evidence) - LINES_MAX)} more")
     return Explanation(state="template", summary=summary, lines=tuple(lines))
 
 
 def _duration_s(incident: Incident) -> float | None:
-    if incident.resolved_ms is None:
+    if incident.ended_ms is None:
         return None
-    return (incident.resolved_ms - incident.onset_ms) / 1000
+    return (incident.ended_ms - incident.onset_ms) / 1000
 
 
 def _line(evidence: Evidence) -> str:

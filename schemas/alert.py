@@ -41,7 +41,7 @@ class Incident(BaseModel):
     onset_ms: int
     detected_ms: int
     at_ms: int
-    resolved_ms: int | None
+    ended_ms: int | None
     backlog: bool
     strength: Number
     windows: dict[str, int]
@@ -73,7 +73,7 @@ class Alert(BaseModel):
         entity: the entity's key; `title` is how a person calls it.
         pages: whether a person is to be told; windows found in a backlog are only stored.
         onset_ms: when it began. `detected_ms`: when it was found.
-        duration_s: from onset to the end, once resolved.
+        ended_ms: when it was last abnormal, once resolved. `duration_s`: from onset to then.
         strength: the strongest score so far.
     """
 
@@ -91,7 +91,7 @@ class Alert(BaseModel):
     onset_ms: int
     detected_ms: int
     at_ms: int
-    resolved_ms: int | None
+    ended_ms: int | None
     duration_s: Number | None
     strength: Number
     explanation: Explanation

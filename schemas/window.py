@@ -74,6 +74,7 @@ class Window(BaseModel):
         onset_ms: the begin of the first abnormal cell.
         detected_ms: the end of the cell that opened it.
         at_ms: the end of the cell that this revision is about.
+        ended_ms: the end of the last abnormal cell, once the window is closed.
         settings: the version of the detection settings at onset.
         backlog: it was found in data more than ten minutes late; stored, never paged.
         strength: the strongest score of any signal so far.
@@ -90,6 +91,7 @@ class Window(BaseModel):
     onset_ms: int
     detected_ms: int
     at_ms: int
+    ended_ms: int | None
     settings: str
     backlog: bool
     strength: Number

@@ -32,6 +32,8 @@ class _Cli(click.Group):
         except WatchkeepError as error:
             click.echo(f"watchkeep: {error}", err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            sys.exit(130)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the commands in the order in which people meet them."""
@@ -113,10 +115,7 @@ def alerts(ctx: click.Context, *, follow: bool, as_json: bool) -> None:
     from watchkeep.streams.show_alerts import show
 
     settings = running.resolved(_settings(ctx))
-    try:
-        asyncio.run(show(settings.broker.bootstrap, follow=follow, as_json=as_json))
-    except KeyboardInterrupt:
-        sys.exit(0)
+    asyncio.run(show(settings.broker.bootstrap, follow=follow, as_json=as_json))
 
 
 @main.group()
