@@ -22,7 +22,7 @@ check: setup  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=.src $(BIN)/mypy $(foreach p,$(PACKAGES),-p watchkeep.$(p))
-	$(BIN)/mypy tests
+	MYPYPATH=.src $(BIN)/mypy tests
 	$(BIN)/lint-imports
 
 test: setup  ## the tests; those whose server is missing are skipped, in CI they fail

@@ -210,7 +210,7 @@ def _read_head(text: bytes) -> tuple[str, str, tuple[SenderTime, ...]]:
             for cluster, replica, newest_ms, heard_ms in head["senders"]
         )
         return str(head["gateway"]), str(head["rules"]), senders
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise FrameError(f"the head can't be read: {error!r}") from error
 
 

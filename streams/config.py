@@ -149,12 +149,22 @@ def _what(error: ErrorDetails) -> str:
     """Say what is wrong with a value; never the value itself where it may be a secret."""
     key = _key(error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"no setting has this name{_near(key, keys(Settings))}"
+        return f"no setting has this name{_near(key, [*keys(Settings), *Settings.model_fields])}"
+    if error["type"] == "string_pattern_mismatch":
+        return f"should be {_description(key)}, it is {error['input']!r}"
     what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = error["input"]
     if isinstance(given, str | int | float) and not key.startswith(("database.url", "notify.urls")):
         return f"{what}, it is {given!r}"
     return what
+
+
+def _description(key: str) -> str:
+    section, _, name = key.partition(".")
+    model = Settings.model_fields[section].annotation
+    assert isinstance(model, type)
+    assert issubclass(model, BaseModel)
+    return model.model_fields[name].description or name
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -1,0 +1,233 @@
+"""The store in memory and the one on PostgreSQL keep the same promises."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import psycopg
+import pytest
+
+from watchkeep.enrichers.incidents import advance
+from watchkeep.enrichers.template import alert_of
+from watchkeep.schemas.alert import Alert, Incident
+from watchkeep.schemas.errors import ConfigError, LeaseLostError
+from watchkeep.schemas.window import Direction, Evidence, Window, WindowState
+from watchkeep.streams.gateway import WallClock
+from watchkeep.streams.memory import MemoryStore
+from watchkeep.streams.ports import Delivery, Lease, Rollups, SignalRow, Snapshot
+from watchkeep.streams.store import PgStore, check, migrate, open_store
+
+ENTITY = "workload/c/shop/cart"
+AT_MS = 1_772_409_600_000
+
+Store = MemoryStore | PgStore
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore(WallClock())
+        return
+    url = request.getfixturevalue("database_url")
+    await migrate(url)
+    async with open_store(url) as opened:
+        yield opened
+
+
+def a_window(revision: int = 1, state: WindowState = WindowState.OPEN, name: str = "w1") -> Window:
+    evidence = Evidence(
+        signal="up",
+        metric="up",
+        labels={},
+        unit="",
+        channel="ewma",
+        direction=Direction.BELOW,
+        observed=0,
+        expected=1,
+        low=0.9,
+        high=1.1,
+        score=-9,
+        threshold=6,
+        since_ms=AT_MS,
+        peak=0,
+        peak_ms=AT_MS,
+        peak_score=-9,
+        members=1,
+    )
+    return Window(
+        window_id=name,
+        revision=revision,
+        state=state,
+        entity=ENTITY,
+        onset_ms=AT_MS,
+        detected_ms=AT_MS + 180_000,
+        at_ms=AT_MS + 180_000 * revision,
+        ended_ms=AT_MS + 180_000 if state is WindowState.CLOSED else None,
+        settings="s",
+        backlog=False,
+        strength=9,
+        evidence=(evidence,),
+    )
+
+
+async def recorded(store: Store, lease: Lease, window: Window) -> tuple[Incident, Alert]:
+    incident = advance(await store.incident_of(window.entity), window)
+    alert = alert_of(incident)
+    await store.record(lease, window, incident, alert)
+    return incident, alert
+
+
+async def leased(store: Store, holder: str = "a", ttl_s: float = 60) -> Lease:
+    lease = await store.acquire_lease("incidents", holder, ttl_s)
+    assert lease is not None
+    return lease
+
+
+def a_batch(values: list[float], at_ms: int = AT_MS) -> Rollups:
+    n = len(values)
+    ids = np.arange(2**64 - n, 2**64, dtype=np.uint64)
+    return Rollups(
+        step_s=60,
+        channel="ewma",
+        at_ms=np.full(n, at_ms, np.int64),
+        signal_id=ids,
+        value=np.array(values),
+        members=np.ones(n, np.int32),
+        expected=np.full(n, np.nan),
+        spread=np.full(n, np.nan),
+        score=np.full(n, np.nan),
+        threshold=np.full(n, 6.0),
+        warmup=np.zeros(n),
+        signals=tuple(SignalRow(int(i), ENTITY, "up", {"code": "5xx"}, "1/s") for i in ids),
+    )
+
+
+async def test_a_snapshot_is_read_back_and_replaced(store: Store) -> None:
+    assert await store.load_snapshot(3) is None
+    first = Snapshot(3, 41, "aa", "s", b"\x00state")
+    await store.save_snapshots([first, first._replace(partition=4)])
+    assert await store.load_snapshot(3) == first
+    second = first._replace(applied_offset=42, state=b"later")
+    await store.save_snapshots([second])
+    assert await store.load_snapshot(3) == second
+    assert await store.load_snapshot(4) == first._replace(partition=4)
+
+
+async def test_an_incident_is_kept_with_its_window_and_alert(store: Store) -> None:
+    lease = await leased(store)
+    assert await store.window_revision("w1") == 0
+    incident, alert = await recorded(store, lease, a_window())
+    assert await store.window_revision("w1") == 1
+    assert await store.incident_of(ENTITY) == incident
+    assert await store.unpublished() == [alert]
+    await store.published([alert])
+    assert await store.unpublished() == []
+
+
+async def test_a_resolved_incident_is_no_longer_the_entity_s(store: Store) -> None:
+    lease = await leased(store)
+    await recorded(store, lease, a_window())
+    _, last = await recorded(store, lease, a_window(2, WindowState.CLOSED))
+    assert await store.incident_of(ENTITY) is None
+    assert (await store.unpublished())[-1] == last
+    await recorded(store, lease, a_window(name="w2"))
+    assert (await store.incident_of(ENTITY)) is not None
+
+
+async def test_the_outbox_keeps_the_order_of_revisions(store: Store) -> None:
+    lease = await leased(store)
+    alerts = [(await recorded(store, lease, a_window(i)))[1] for i in (1, 2, 3)]
+    await store.published(alerts[:1])
+    assert await store.unpublished() == alerts[1:]
+
+
+async def test_a_lease_has_one_holder(store: Store) -> None:
+    lease = await leased(store, "a")
+    assert await store.acquire_lease("incidents", "b", 60) is None
+    assert await store.acquire_lease("incidents", "a", 60) == lease
+    assert await store.acquire_lease("notify", "b", 60) is not None
+    assert await store.renew_lease(lease, 60)
+
+
+async def test_a_lease_that_is_given_back_goes_to_the_next_with_a_larger_token(
+    store: Store,
+) -> None:
+    lease = await leased(store, "a")
+    await store.release_lease(lease)
+    assert (await leased(store, "b")).token > lease.token
+    assert not await store.renew_lease(lease, 60)
+
+
+async def test_a_lease_runs_out(store: Store) -> None:
+    lease = await leased(store, "a", ttl_s=0.05)
+    await asyncio.sleep(0.1)
+    assert (await leased(store, "b")).token > lease.token
+
+
+async def test_who_lost_the_lease_keeps_nothing(store: Store) -> None:
+    lease = await leased(store, "a")
+    await store.release_lease(lease)
+    await leased(store, "b")
+    with pytest.raises(LeaseLostError):
+        await recorded(store, lease, a_window())
+    assert await store.window_revision("w1") == 0
+    assert await store.unpublished() == []
+
+
+async def test_deliveries_are_kept_in_order(store: Store) -> None:
+    sent = Delivery("i1", 1, "json-1", "new", "sent", 1, "")
+    failed = Delivery("i1", 2, "json-1", "resolved", "failed", 5, "timeout")
+    for delivery in (sent, failed, sent._replace(alert_id="i2")):
+        await store.log_delivery(delivery)
+    assert list(await store.deliveries("i1")) == [sent, failed]
+
+
+async def test_progress_is_kept_by_shard(store: Store) -> None:
+    await store.save_progress({0: 5, 63: 7})
+    await store.save_progress({0: 6})
+    assert await store.log_times() == {0: 6, 63: 7}
+
+
+async def test_the_same_cell_again_overwrites(database_url: str) -> None:
+    await migrate(database_url)
+    async with open_store(database_url) as store:
+        await store.write_rollups([a_batch([1, 2])])
+        await store.write_rollups([a_batch([3, 4]), a_batch([5, 6])])
+        next_day = AT_MS + 86_400_000
+        await store.write_rollups([a_batch([7], next_day), a_batch([8], next_day - 1)])
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "SELECT extract(epoch FROM at) * 1000, value, expected, entity, labels->>'code' "
+            "FROM rollups JOIN signals USING (signal_id) ORDER BY at, value"
+        ).fetchall()
+    day = [(AT_MS, 5.0), (AT_MS, 6.0), (next_day - 1, 8.0), (next_day, 7.0)]
+    assert [(int(at), value) for at, value, *_ in rows] == day
+    assert {tuple(rest) for _, _, *rest in rows} == {(None, ENTITY, "5xx")}
+
+
+async def test_two_writers_may_begin_a_day_together(database_url: str) -> None:
+    await migrate(database_url)
+    async with open_store(database_url) as one, open_store(database_url) as two:
+        await asyncio.gather(one.write_rollups([a_batch([1])]), two.write_rollups([a_batch([2])]))
+
+
+async def test_migrating_again_changes_nothing(database_url: str) -> None:
+    first = await asyncio.gather(migrate(database_url), migrate(database_url))
+    assert sorted(first) == [[], ["0001_core.sql"]]
+    assert await migrate(database_url) == []
+
+
+async def test_a_database_of_a_newer_watchkeep_is_refused(database_url: str) -> None:
+    await migrate(database_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO schema_migrations VALUES (999, 'later')")
+    with pytest.raises(ConfigError, match="newer Watchkeep"):
+        await migrate(database_url)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:hunter2@127.0.0.1:1/x", "nonsense"])
+async def test_a_wrong_url_is_told_in_one_line_without_the_password(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^database\.url: ") as refused:
+        await check(url)
+    assert "hunter2" not in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,147 @@
+"""Real metrics in, an alert out: Prometheus and node-exporter, as Debian ships them."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from watchkeep.streams.embedded import free_port
+
+pytestmark = [pytest.mark.prometheus, pytest.mark.usefixtures("embedded_servers")]
+
+# Cells of two seconds and a warm-up of one minute, so that the test needn't wait for an hour.
+WATCHKEEP = """
+data_dir = "{data}"
+[gateway]
+port = {gateway}
+[detect]
+step_s = 2
+grace_s = 3
+memory_cells = 30
+warmup_cells = 30
+[notify]
+urls = ["json://127.0.0.1:{webhook}/"]
+"""
+
+PROMETHEUS = """
+global:
+  scrape_interval: 1s
+  external_labels: {{cluster: test, prometheus_replica: a}}
+scrape_configs:
+  - job_name: node
+    static_configs: [{{targets: ["127.0.0.1:{exporter}"]}}]
+remote_write:
+  - url: http://127.0.0.1:{gateway}/api/v1/write
+    queue_config: {{batch_send_deadline: 1s}}
+"""
+
+WARM_S = 75
+FOUND_S = 60
+
+
+@contextmanager
+def process(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as child:
+        try:
+            yield child
+        finally:
+            child.terminate()
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+@pytest.fixture
+async def webhook() -> AsyncIterator[tuple[int, asyncio.Queue[dict[str, Any]]]]:
+    received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def receive(request: web.Request) -> web.Response:
+        received.put_nowait(await request.json())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield port, received
+    await runner.cleanup()
+
+
+async def calm(received: asyncio.Queue[dict[str, Any]], seconds: float) -> None:
+    """Wait for that long, and then until nothing is firing."""
+    end_s = time.monotonic() + seconds
+    firing = 0
+    while time.monotonic() < end_s or firing:
+        try:
+            message = await asyncio.wait_for(received.get(), 1)
+        except TimeoutError:
+            continue
+        firing += 1 if message["title"].startswith("FIRING") else -1
+
+
+async def about_load(received: asyncio.Queue[dict[str, Any]]) -> dict[str, Any]:
+    while True:
+        message = await received.get()
+        if message["title"] == "FIRING node 127.0.0.1" and "node_" in message["message"]:
+            return message
+
+
+async def test_load_on_a_real_machine_is_told_to_a_webhook(
+    short_dir: Path,
+    webhook: tuple[int, asyncio.Queue[dict[str, Any]]],
+    need_program: Callable[[str], str],
+) -> None:
+    """Within a minute after the load began, a webhook hears of the node and of its CPU."""
+    prometheus, node_exporter = map(need_program, ("prometheus", "prometheus-node-exporter"))
+    port, received = webhook
+    gateway, exporter = free_port(), free_port()
+    config = short_dir / "watchkeep.toml"
+    config.write_text(WATCHKEEP.format(data=short_dir / "d", gateway=gateway, webhook=port))
+    scrape = short_dir / "prometheus.yml"
+    scrape.write_text(PROMETHEUS.format(exporter=exporter, gateway=gateway))
+    with ExitStack() as running:
+        running.enter_context(
+            process(
+                *(sys.executable, "-m", "watchkeep.streams.cli", "--config", str(config), "up"),
+                log=short_dir / "watchkeep.log",
+            )
+        )
+        running.enter_context(
+            process(
+                node_exporter,
+                *("--collector.disable-defaults", "--collector.cpu", "--collector.loadavg"),
+                f"--web.listen-address=127.0.0.1:{exporter}",
+                log=short_dir / "exporter.log",
+            )
+        )
+        running.enter_context(
+            process(
+                prometheus,
+                f"--config.file={scrape}",
+                f"--storage.tsdb.path={short_dir / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{free_port()}",
+                log=short_dir / "prometheus.log",
+            )
+        )
+        async with asyncio.timeout(WARM_S + 120):
+            await calm(received, WARM_S)
+        for _ in range(2):
+            running.enter_context(
+                process(sys.executable, "-c", "while True: pass", log=short_dir / "load.log")
+            )
+        try:
+            async with asyncio.timeout(FOUND_S):
+                message = await about_load(received)
+        except TimeoutError:
+            pytest.fail((short_dir / "watchkeep.log").read_text()[-3000:])
+    assert "node_cpu_seconds_total" in message["message"] or "node_load1" in message["message"]

@@ -1,0 +1,218 @@
+"""`watchkeep up` on its embedded servers, as a person starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from watchkeep.streams.embedded import free_port
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.database,
+    pytest.mark.usefixtures("embedded_servers"),
+]
+WATCHKEEP = [sys.executable, "-m", "watchkeep.streams.cli"]
+START_S = 30
+STOP_S = 5
+
+
+class Running:
+    """One `watchkeep up` in a folder."""
+
+    def __init__(self, folder: Path, port: int, **settings: str) -> None:
+        self.folder, self.port = folder, port
+        self.environment = os.environ | {
+            "WATCHKEEP_DATA_DIR": str(folder),
+            "WATCHKEEP_GATEWAY__PORT": str(port),
+            **settings,
+        }
+        self.log = (folder.parent / f"{folder.name}.log").open("a+")
+        self.process = subprocess.Popen(
+            [*WATCHKEEP, "up"], env=self.environment, stdout=self.log, stderr=self.log
+        )
+
+    def text(self) -> str:
+        """Read what it has said."""
+        return Path(self.log.name).read_text()
+
+    def until(self, true: Callable[[], bool], seconds: float = START_S) -> None:
+        """Wait until something is true."""
+        end_s = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end_s, self.text()
+            time.sleep(0.1)
+
+    def answers(self) -> bool:
+        """Tell whether the gateway answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz") as answer:
+                return bool(answer.status == 200)
+        except urllib.error.URLError:
+            return False
+
+    def pid_of(self, stage: str) -> int:
+        """Find a stage's process; 0 when there is none."""
+        try:
+            children = psutil.Process(self.process.pid).children()
+            return next((c.pid for c in children if c.cmdline()[-1:] == [stage]), 0)
+        except psutil.Error:
+            return 0  # One of them is ending just now.
+
+    def run(self, *arguments: str) -> str:
+        """Run another command beside it."""
+        done = subprocess.run(
+            [*WATCHKEEP, *arguments], env=self.environment, capture_output=True, check=True
+        )
+        return done.stdout.decode()
+
+    def stop(self) -> int:
+        """Press Ctrl-C, and wait for the end."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(STOP_S)
+
+
+@contextmanager
+def up(folder: Path, **settings: str) -> Iterator[Running]:
+    running = Running(folder, free_port(), **settings)
+    try:
+        running.until(running.answers)
+        running.until(lambda: running.pid_of("notify") > 0)
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+            running.process.wait(10)
+        running.log.close()
+
+
+def refused(*arguments: str, **settings: str) -> str:
+    """Run a command that must be refused: exit code 2, one line."""
+    done = subprocess.run(
+        [*WATCHKEEP, *arguments], env=os.environ | settings, capture_output=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    *_, line = done.stderr.decode().splitlines()
+    assert "Traceback" not in done.stderr.decode()
+    return line
+
+
+def test_it_says_where_it_listens_and_stops_at_ctrl_c(short_dir: Path) -> None:
+    with up(short_dir / "d") as running:
+        assert f"http://127.0.0.1:{running.port}/api/v1/write" in running.text()
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        assert running.run("alerts") == "no alerts so far\n"
+        assert running.stop() == 0
+        assert not [child for child in family if child.is_running()]
+        assert not (short_dir / "d" / "run.json").exists()
+
+
+def test_the_database_is_kept_between_starts(short_dir: Path) -> None:
+    for expected in (0, 1):
+        with up(short_dir / "d") as running:
+            url = json.loads((short_dir / "d" / "run.json").read_text())["database"]["url"]
+            with psycopg.connect(url, autocommit=True) as connection:
+                found = connection.execute("SELECT count(*) FROM deliveries").fetchone()
+                assert found == (expected,)
+                connection.execute(
+                    "INSERT INTO deliveries "
+                    "(alert_id, revision, channel, reason, outcome, attempts, error) "
+                    "VALUES ('a', 1, 'c', 'new', 'sent', 1, '')"
+                )
+            assert running.stop() == 0
+
+
+def test_a_stage_that_is_killed_is_started_again(short_dir: Path) -> None:
+    with up(short_dir / "d") as running:
+        first = running.pid_of("gateway")
+        os.kill(first, signal.SIGKILL)
+        running.until(lambda: running.pid_of("gateway") not in {0, first})
+        running.until(running.answers)
+        assert "gateway died (SIGKILL), starting it again in 0.5 s" in running.text()
+
+
+def test_it_gives_up_at_five_deaths_in_a_minute(short_dir: Path) -> None:
+    with up(short_dir / "d") as running:
+        killed: set[int] = set()
+        while running.process.poll() is None:
+            pid = running.pid_of("incidents")
+            if pid and pid not in killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        assert running.process.returncode == 1
+        assert len(killed) == 5
+        assert "incidents died 5 times in a minute, giving up" in running.text()
+
+
+def test_children_do_not_outlive_a_killed_parent(short_dir: Path) -> None:
+    with up(short_dir / "d") as running:
+        family = psutil.Process(running.process.pid).children()
+        running.process.kill()
+        running.process.wait()
+        assert not psutil.wait_procs(family, timeout=10)[1]
+    # The database is left behind, and taken over by the next start.
+    with up(short_dir / "d") as running:
+        assert running.stop() == 0
+
+
+def test_a_second_one_on_the_same_folder_is_refused(short_dir: Path) -> None:
+    with up(short_dir / "d"):
+        port = str(free_port())
+        line = refused("up", WATCHKEEP_DATA_DIR=str(short_dir / "d"), WATCHKEEP_GATEWAY__PORT=port)
+        assert line.startswith("watchkeep: data_dir: another `watchkeep up` runs on")
+
+
+def test_a_port_in_use_is_told(short_dir: Path) -> None:
+    with up(short_dir / "d") as running:
+        port = str(running.port)
+        line = refused("up", WATCHKEEP_DATA_DIR=str(short_dir / "e"), WATCHKEEP_GATEWAY__PORT=port)
+        assert line.startswith(f"watchkeep: gateway.port: can't listen on 127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("command", ["up", "incidents"])
+def test_a_database_out_of_reach_is_told(broker: str, short_dir: Path, command: str) -> None:
+    line = refused(
+        command,
+        WATCHKEEP_DATA_DIR=str(short_dir),
+        WATCHKEEP_GATEWAY__PORT=str(free_port()),
+        WATCHKEEP_BROKER__BOOTSTRAP=broker,
+        WATCHKEEP_BROKER__IDEMPOTENT="false",
+        WATCHKEEP_DATABASE__URL="postgresql://u:hunter2@127.0.0.1:1/d",
+    )
+    assert line.startswith("watchkeep: database.url: can't connect to 127.0.0.1:1")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("command", ["up", "gateway", "detect"])
+def test_a_broker_out_of_reach_is_told(database_url: str, short_dir: Path, command: str) -> None:
+    line = refused(
+        command,
+        WATCHKEEP_DATA_DIR=str(short_dir),
+        WATCHKEEP_GATEWAY__PORT=str(free_port()),
+        WATCHKEEP_BROKER__BOOTSTRAP="127.0.0.1:1",
+        WATCHKEEP_DATABASE__URL=database_url,
+    )
+    assert line.startswith("watchkeep: broker.bootstrap: no Kafka answers at 127.0.0.1:1")
+
+
+def test_a_stage_alone_says_what_it_needs(short_dir: Path) -> None:
+    line = refused("detect", WATCHKEEP_DATA_DIR=str(short_dir))
+    assert "broker.bootstrap is empty and no `watchkeep up` runs on" in line
+
+
+def test_a_wrong_url_of_a_notification_is_told_before_anything_starts(short_dir: Path) -> None:
+    line = refused("up", WATCHKEEP_DATA_DIR=str(short_dir / "d"), WATCHKEEP_NOTIFY__URLS="nonsense")
+    assert line.startswith("watchkeep: notify.urls[0]: ")
+    assert not (short_dir / "d").exists()

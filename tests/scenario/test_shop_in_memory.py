@@ -1,0 +1,183 @@
+"""The whole way of the data on the memory ports: requests in, messages out."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from watchkeep.notifiers.message import Message
+from watchkeep.schemas.alert import AlertState
+from watchkeep.schemas.entity import EntityRules
+from watchkeep.schemas.errors import DeliveryError
+from watchkeep.schemas.settings import Settings
+from watchkeep.schemas.window import Window, decode
+from watchkeep.shop.model import Shop
+from watchkeep.shop.remote_write import encode, metadata
+from watchkeep.streams import incidents, notify, remote_write, runtime
+from watchkeep.streams.demo_report import false_alerts, incidents_of, match
+from watchkeep.streams.intake import EventClock, Intake
+from watchkeep.streams.memory import MemoryLog, MemoryStore
+from watchkeep.streams.topics import ALERTS, ANOMALIES, DEAD_LETTERS, METRICS
+
+DAYS = 0.5
+SETTINGS = Settings(clock="event")
+
+
+class Inbox:
+    """A receiver that keeps what it gets, after some failures."""
+
+    name = "inbox"
+
+    def __init__(self, failures: int = 0) -> None:
+        self.messages: list[Message] = []
+        self._failures = failures
+
+    async def send(self, message: Message) -> None:
+        """Take a message, or fail."""
+        if self._failures:
+            self._failures -= 1
+            raise DeliveryError("not now")
+        self.messages.append(message)
+
+
+async def filled(log: MemoryLog, shop: Shop) -> None:
+    """Take the shop's requests in as the gateway does."""
+    intake = Intake(SETTINGS.gateway, EntityRules(), EventClock())
+    bodies = [metadata(shop.series), *(encode(b, shop.series) for b in shop.batches(2_000))]
+    for body in bodies:
+        assert not intake.take(remote_write.decode(body, 2**25))
+        for shard, records in intake.drain().items():
+            for record in records:
+                await log.send(METRICS, record, partition=shard)
+        for shard, tick in intake.ticks().items():
+            await log.send(METRICS, tick, partition=shard)
+
+
+async def detected(log: MemoryLog, store: MemoryStore) -> None:
+    source = log.source(METRICS, "detect")
+    await runtime.run(source, sink=log, store=store, settings=SETTINGS.detect)
+
+
+async def told(log: MemoryLog, store: MemoryStore, inbox: Inbox) -> None:
+    lease = await store.acquire_lease("incidents", "test", 1e9)
+    assert lease is not None
+    source = log.source(ANOMALIES, "incidents")
+    await incidents.follow(source, sink=log, store=store, lease=lease)
+    source = log.source(ALERTS, "notify")
+    await notify.follow(source, sink=log, store=store, receivers=[inbox], attempts=3)
+
+
+def windows(log: MemoryLog) -> list[Window]:
+    records = [decode(value) for value in log.values(ANOMALIES) if value is not None]
+    return [record for record in records if isinstance(record, Window)]
+
+
+def revisions(found: Sequence[Window]) -> list[tuple[str, int]]:
+    return sorted({(window.window_id, window.revision) for window in found})
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+async def test_a_shop_s_faults_are_told_and_nothing_else(seed: int) -> None:
+    log, store, inbox, shop = MemoryLog(), MemoryStore(), Inbox(), Shop(seed, DAYS)
+    await filled(log, shop)
+    await detected(log, store)
+    await told(log, store, inbox)
+    paged = incidents_of(store.alerts)
+    assert all(finding.alert is not None for finding in match(shop.faults, paged))
+    assert not false_alerts(shop.faults, paged, shop.warm_until_ms)
+    assert all(alert.state is AlertState.RESOLVED for alert in paged)
+    titles = [message.title for message in inbox.messages]
+    assert sum(title.startswith("FIRING") for title in titles) == len(paged)
+    assert sum(title.startswith("RESOLVED") for title in titles) == len(paged)
+    assert min((await store.log_times()).values()) >= shop.end_ms - 60_000
+    assert not log.values(DEAD_LETTERS)
+
+
+async def test_stopping_and_starting_again_changes_no_window_and_no_rollup() -> None:
+    shop = Shop(13, DAYS)
+    whole, log = MemoryLog(), MemoryLog()
+    whole_store, store = MemoryStore(), MemoryStore()
+    await filled(whole, shop)
+    await detected(whole, whole_store)
+    for (topic, shard), entries in list(whole.partitions.items()):
+        if topic == METRICS:
+            log.partitions[topic, shard] = list(entries)
+    full = dict(log.partitions)
+    for share in (0.3, 0.31, 0.7, 1.0):
+        for place, entries in full.items():
+            log.partitions[place] = entries[: round(len(entries) * share)]
+        await detected(log, store)
+    assert [w.model_dump_json() for w in sorted_(windows(log))] == [
+        w.model_dump_json() for w in sorted_(windows(whole))
+    ]
+    assert repr(sorted(store.rollups.items())) == repr(sorted(whole_store.rollups.items()))
+
+
+def sorted_(found: Sequence[Window]) -> list[Window]:
+    return sorted(found, key=lambda window: (window.window_id, window.revision))
+
+
+async def test_a_crash_before_the_snapshot_yields_the_same_revisions_again() -> None:
+    shop, log, store = Shop(13, DAYS), MemoryLog(), MemoryStore()
+    await filled(log, shop)
+    await detected(log, store)
+    before = windows(log)
+    log.committed.clear()
+    store.snapshots.clear()
+    await detected(log, store)
+    again = windows(log)[len(before) :]
+    assert [w.model_dump_json() for w in again] == [w.model_dump_json() for w in before]
+    inbox = Inbox()
+    await told(log, store, inbox)
+    alerts = [(alert.alert_id, alert.revision) for alert in store.alerts]
+    assert len(alerts) == len(set(alerts)) == len(revisions(before))
+
+
+async def test_alerts_are_told_once_after_a_restart() -> None:
+    log, store, inbox = MemoryLog(), MemoryStore(), Inbox()
+    await filled(log, Shop(11, DAYS))
+    await detected(log, store)
+    await told(log, store, inbox)
+    count = len(inbox.messages)
+    log.committed.clear()
+    await told(log, store, inbox)
+    assert len(inbox.messages) == count > 0
+
+
+async def test_a_log_made_anew_is_read_from_its_beginning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = MemoryStore()
+    old, new = MemoryLog(), MemoryLog()
+    await filled(old, Shop(11, DAYS))
+    await detected(old, store)
+    await filled(new, Shop(12, DAYS))
+    await detected(new, store)
+    assert "the log was made anew" in caplog.text
+    assert all(
+        store.snapshots[shard].applied_offset == len(entries) - 1
+        for (topic, shard), entries in new.partitions.items()
+        if topic == METRICS
+    )
+
+
+async def test_a_poison_record_is_kept_and_passed_over() -> None:
+    log, store, inbox = MemoryLog(), MemoryStore(), Inbox()
+    for topic in (METRICS, ANOMALIES, ALERTS):
+        await log.send(topic, b"poison")
+    await detected(log, store)
+    await told(log, store, inbox)
+    kept = log.partitions[DEAD_LETTERS, 0]
+    assert [entry.value for entry in kept] == [b"poison"] * 3
+    assert [entry.headers["topic"] for entry in kept] == [METRICS, ANOMALIES, ALERTS]
+    assert log.committed["detect", METRICS, 0] == 1
+    assert not inbox.messages
+
+
+async def test_a_receiver_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "_BACKOFF_S", 0.0)
+    log, store, inbox = MemoryLog(), MemoryStore(), Inbox(failures=4)
+    await filled(log, Shop(11, DAYS))
+    await detected(log, store)
+    await told(log, store, inbox)
+    lines = [line for alert in store.alerts for line in await store.deliveries(alert.alert_id)]
+    assert {(line.outcome, line.attempts) for line in lines} >= {("failed", 3), ("sent", 2)}
