@@ -259,9 +259,10 @@ def _report(demo: Demo) -> demo_report.Result:
     incidents = demo_report.incidents_of(demo.alerts)
     findings = demo_report.match(shop.faults, incidents)
     wrong = demo_report.false_alerts(shop.faults, incidents, shop.warm_until_ms)
+    demo.console.print("\nWhat was injected, and what was found:\n")
     demo.console.print(demo_report.table(findings))
     for alert in wrong:
-        demo.console.print(f"false alert: {escape(alert.explanation.summary)}")
+        demo.console.print(f"False alert: {escape(alert.explanation.summary)}")
     result = demo_report.Result(
         faults=len(shop.faults),
         found=sum(finding.alert is not None for finding in findings),
@@ -272,7 +273,7 @@ def _report(demo: Demo) -> demo_report.Result:
         pss_mb=demo.pss_mb,
     )
     demo.console.print(
-        f"{result.found} of {result.faults} faults found, {result.false_alerts} false alerts, "
+        f"\n{result.found} of {result.faults} faults found, {result.false_alerts} false alerts, "
         f"{len(incidents)} incidents; {result.pss_mb} MB of memory at most"
     )
     return result

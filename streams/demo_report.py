@@ -99,7 +99,7 @@ def median_delay_s(findings: Iterable[Finding]) -> float | None:
 
 def table(findings: Sequence[Finding]) -> Table:
     """Show the faults, and how each was found."""
-    shown = Table(title="Faults")
+    shown = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("fault", "at", "began", "lasted", "found", "after", "first alert"):
         shown.add_column(heading, no_wrap=True)
     for finding in findings:

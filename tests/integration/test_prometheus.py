@@ -1,6 +1,7 @@
 """Real metrics in, an alert out: Prometheus and node-exporter, as Debian ships them."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from aiohttp import web
 
@@ -43,6 +45,8 @@ remote_write:
 """
 
 WARM_S = 75
+CALM_S = 600
+BUSY_PERCENT = 75
 FOUND_S = 60
 
 
@@ -78,15 +82,19 @@ async def webhook() -> AsyncIterator[tuple[int, asyncio.Queue[dict[str, Any]]]]:
 
 
 async def calm(received: asyncio.Queue[dict[str, Any]], seconds: float) -> None:
-    """Wait for that long, and then until nothing is firing."""
-    end_s = time.monotonic() + seconds
+    """Wait until the machine has been idle for so long and nothing is firing.
+
+    On a machine that others keep busy, load would be nothing out of the ordinary.
+    """
+    since_s = time.monotonic()
     firing = 0
-    while time.monotonic() < end_s or firing:
-        try:
-            message = await asyncio.wait_for(received.get(), 1)
-        except TimeoutError:
-            continue
-        firing += 1 if message["title"].startswith("FIRING") else -1
+    psutil.cpu_percent()
+    while time.monotonic() - since_s < seconds or firing:
+        with contextlib.suppress(TimeoutError):
+            message = await asyncio.wait_for(received.get(), 5)
+            firing += 1 if message["title"].startswith("FIRING") else -1
+        if psutil.cpu_percent() > BUSY_PERCENT:
+            since_s = time.monotonic()
 
 
 async def about_load(received: asyncio.Queue[dict[str, Any]]) -> dict[str, Any]:
@@ -133,7 +141,7 @@ async def test_load_on_a_real_machine_is_told_to_a_webhook(
                 log=short_dir / "prometheus.log",
             )
         )
-        async with asyncio.timeout(WARM_S + 120):
+        async with asyncio.timeout(CALM_S):
             await calm(received, WARM_S)
         for _ in range(2):
             running.enter_context(
