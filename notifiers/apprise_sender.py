@@ -1,7 +1,10 @@
 """Receivers by Apprise URL: e-mail, webhooks and whatever else Apprise knows."""
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import xxhash
 from apprise import Apprise, AppriseResultStatus, NotifyFormat, NotifyType
@@ -9,6 +12,8 @@ from pydantic import SecretStr
 
 from watchkeep.notifiers.message import Message, Receiver
 from watchkeep.schemas.errors import ConfigError, DeliveryError
+
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=://)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,26 @@ def receivers(urls: Sequence[SecretStr], timeout_s: float) -> list[Receiver]:
 
 
 def _receiver(i: int, url: str, timeout_s: float) -> AppriseReceiver:
-    scheme = url.partition("://")[0] if "://" in url else ""
+    found = _SCHEME.match(url)
+    scheme = found.group() if found else ""
     apprise = Apprise()
-    if not apprise.add(url):
+    # Apprise reads several URLs from one text; a retry would tell the working ones again.
+    if not _added(apprise, url) or len(apprise) != 1:
         what = f"{scheme}://..." if scheme else "a URL without a scheme"
         raise ConfigError(
-            f"notify.urls[{i}]: Apprise can't use {what}; check its parts against "
+            f"notify.urls[{i}]: Apprise can't use {what} as one URL; check its parts against "
             "https://appriseit.com/services/, for example mailtos://user:password@host?to=you@host"
         )
     return AppriseReceiver(
         f"{scheme}-{xxhash.xxh3_64_hexdigest(url.encode())[:6]}", apprise, timeout_s
     )
+
+
+def _added(apprise: Apprise, url: str) -> bool:
+    """Add a URL in silence: Apprise's log would show its secrets."""
+    log = logging.getLogger("apprise")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        return bool(apprise.add(url))
+    finally:
+        log.disabled = was_disabled

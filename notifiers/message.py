@@ -1,10 +1,12 @@
 """What a person reads: title and body in plain text."""
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from watchkeep.notifiers.decide import Reason
 from watchkeep.schemas.alert import Alert
-from watchkeep.schemas.text import clock_time, duration
+from watchkeep.schemas.text import clock_time, duration, plain
+
+_LIVE: Final = ("@", "<!", "://", "](")
 
 
 class Message(NamedTuple):
@@ -39,15 +41,18 @@ def message_of(alert: Alert, reason: Reason) -> Message:
         title = f"RESOLVED {alert.title} after {duration(alert.duration_s or 0)}"
     else:
         title = f"FIRING {alert.title}"
-    where = f"cluster {_defused(alert.cluster)}, found {clock_time(alert.detected_ms)}"
+    where = f"cluster {plain(alert.cluster)}, found {clock_time(alert.detected_ms)}"
     lines = [alert.explanation.summary, "", *(f"- {line}" for line in alert.explanation.lines)]
     body = "\n".join([*lines, "", f"{where}, alert {alert.alert_id} revision {alert.revision}"])
     return Message(_defused(title), _defused(body), resolved)
 
 
 def _defused(text: str) -> str:
-    """Keep names from becoming mentions: a zero-width space parts the sign from the word.
+    """Keep names from becoming mentions and links: a zero-width space parts the signs.
 
-    Chat services read `@channel` and `<!here>` in any text, whoever wrote it.
+    Chat services read `@channel`, `<!here>`, `https://...` and `[text](target)` in any text,
+    whoever wrote it.
     """
-    return text.replace("@", "@\u200b").replace("<!", "<\u200b!")
+    for sign in _LIVE:
+        text = text.replace(sign, f"{sign[0]}\u200b{sign[1:]}")
+    return text

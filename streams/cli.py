@@ -32,7 +32,7 @@ class _Cli(click.Group):
         except WatchkeepError as error:
             click.echo(f"watchkeep: {error}", err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except KeyboardInterrupt:
             sys.exit(130)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

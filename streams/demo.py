@@ -70,9 +70,8 @@ async def run(seed: int, days: float, *, as_json: bool) -> int:
     Raises:
         StageError: the system under it failed.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    # SIGTERM ends it as Ctrl-C does: everything is stopped and removed.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     demo = Demo(Shop(seed, days), Console(stderr=as_json))
     with tempfile.TemporaryDirectory(prefix="watchkeep-") as home:
         log = Path(home) / "stages.log"

@@ -7,6 +7,7 @@ there, so a crash between the two publishes it again and never loses it.
 from watchkeep.enrichers.incidents import advance
 from watchkeep.enrichers.template import alert_of
 from watchkeep.schemas.alert import Alert
+from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.errors import RecordError
 from watchkeep.schemas.text import iso_time
 from watchkeep.schemas.window import Progress, Window, decode
@@ -25,7 +26,7 @@ async def follow(source: Source, *, sink: Sink, store: IncidentStore, lease: Lea
 
 async def _take(record: Record, sink: Sink, store: IncidentStore, lease: Lease) -> None:
     try:
-        anomaly = decode(record.value or b"")
+        anomaly = _read(record)
     except RecordError as error:
         await bury(sink, record, error)
         return
@@ -33,6 +34,16 @@ async def _take(record: Record, sink: Sink, store: IncidentStore, lease: Lease) 
         await store.save_progress(anomaly.log_time_ms)
     elif anomaly.revision > await store.window_revision(anomaly.window_id):
         await _tell(anomaly, sink, store, lease)
+
+
+def _read(record: Record) -> Window | Progress:
+    anomaly = decode(record.value or b"")
+    if isinstance(anomaly, Window):
+        # An alert can't be written about what has no entity or shows nothing.
+        Entity.from_key(anomaly.entity)
+        if not anomaly.evidence:
+            raise RecordError("the window has no evidence")
+    return anomaly
 
 
 async def _tell(window: Window, sink: Sink, store: IncidentStore, lease: Lease) -> None:

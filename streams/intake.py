@@ -127,7 +127,8 @@ class Intake:
     def _new_series(
         self, key: tuple[tuple[str, str], ...], refused: Counter[str]
     ) -> _Series | None:
-        labels = dict(key)
+        # PostgreSQL's texts have no NUL, and no honest label has one.
+        labels = {name: value.replace("\0", "\ufffd") for name, value in key}
         if len(labels) != len(key):
             refused["duplicate label name"] += 1
             return None

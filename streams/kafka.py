@@ -144,18 +144,22 @@ async def open_sink(broker: Broker) -> AsyncIterator[KafkaSink]:
 
 
 async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Record]:
-    """Read a topic from its beginning, outside any group; with `follow` for ever."""
+    """Read a topic of one partition from its beginning, outside any group.
+
+    Args:
+        bootstrap: the broker.
+        topic: the topic.
+        follow: go on for ever; else end where the topic ends now.
+    """
+    place = TopicPartition(topic, 0)
     async with _reader(bootstrap) as consumer:
-        places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(places)
-        await consumer.seek_to_beginning(*places)
-        left = {p: end for p, end in (await consumer.end_offsets(places)).items() if end > 0}
-        while follow or left:
-            for place, batch in (await consumer.getmany(timeout_ms=500)).items():
-                for message in batch:
-                    yield Record(topic, message.partition, message.offset, message.value, _no_ack)
-                if batch and batch[-1].offset + 1 >= left.get(place, 0):
-                    left.pop(place, None)
+        consumer.assign([place])
+        await consumer.seek_to_beginning(place)
+        end = (await consumer.end_offsets([place]))[place]
+        while follow or await consumer.position(place) < end:
+            batches = await consumer.getmany(timeout_ms=500)
+            for message in batches.get(place, ()):
+                yield Record(topic, message.partition, message.offset, message.value, _no_ack)
 
 
 def _no_ack() -> None:

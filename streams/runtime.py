@@ -18,7 +18,7 @@ import xxhash
 from watchkeep.schemas.errors import DecodeError, FrameError
 from watchkeep.schemas.frame import decode
 from watchkeep.schemas.settings import Detect
-from watchkeep.schemas.window import Progress
+from watchkeep.schemas.window import Progress, Window
 from watchkeep.streams import snapshot
 from watchkeep.streams.dead_letters import bury
 from watchkeep.streams.pipeline import Outcome, Shard
@@ -76,10 +76,7 @@ class Worker:
                 return
             assert record.value is not None
             outcome = await self._apply(partition.shard, record)
-            for window in outcome.windows:
-                await self._sink.send(
-                    ANOMALIES, window.model_dump_json().encode(), key=window.entity.encode()
-                )
+            await self._publish(outcome.windows)
             self._rollups.extend(outcome.rollups)
             partition.applied_offset = record.offset
             partition.record_hash = _hash(record.value)
@@ -90,6 +87,12 @@ class Worker:
             await self.flush()
         if sum(len(p.held) for p in self._partitions.values()) >= HELD_MAX:
             await self.save(self._partitions)
+
+    async def _publish(self, windows: Iterable[Window]) -> None:
+        for window in windows:
+            await self._sink.send(
+                ANOMALIES, window.model_dump_json().encode(), key=window.entity.encode()
+            )
 
     async def _apply(self, shard: Shard, record: Record) -> Outcome:
         assert record.value is not None
@@ -104,13 +107,14 @@ class Worker:
         saved = await self._store.load_snapshot(number)
         if saved is None:
             return Partition(Shard(self._settings))
-        if saved.settings != self._settings.version:
-            log.warning("shard %d starts cold: the detection settings have changed", number)
-            return Partition(Shard(self._settings))
         try:
             shard = snapshot.load(saved.state, self._settings)
         except DecodeError as error:
             log.warning("shard %d starts cold: %s", number, error)
+            return Partition(Shard(self._settings))
+        if saved.settings != self._settings.version:
+            log.warning("shard %d starts cold: the detection settings have changed", number)
+            await self._publish(shard.end())
             return Partition(Shard(self._settings))
         there = await self._source.read(number, saved.applied_offset)
         if there is None or _hash(there) != saved.record_hash:

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from watchkeep.schemas.alert import Alert, AlertState, decode
 from watchkeep.schemas.errors import RecordError
-from watchkeep.schemas.text import clock_time, duration
+from watchkeep.schemas.text import clock_time, duration, plain
 from watchkeep.streams.kafka import tail
 from watchkeep.streams.topics import ALERTS
 
@@ -48,15 +48,17 @@ def line(alert: Alert) -> str:
 
 
 def _table(alerts: list[Alert]) -> Table:
-    table = Table("state", "entity", "since", "for", "strength", "what was observed")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("state", "entity", "since (UTC)", "for", "sigma", "strongest signal"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "sigma" else "left")
     for alert in sorted(alerts, key=lambda alert: alert.onset_ms):
         seconds = alert.duration_s or (alert.at_ms - alert.onset_ms) / 1000
         table.add_row(
             "[red]firing[/]" if alert.state is AlertState.FIRING else "[green]resolved[/]",
             escape(alert.title),
-            clock_time(alert.onset_ms),
+            clock_time(alert.onset_ms)[5:16],
             duration(seconds),
-            f"{alert.strength:.0f} sigma",
-            escape(alert.explanation.summary),
+            f"{alert.strength:.0f}",
+            escape(plain(alert.evidence[0].signal)),
         )
     return table

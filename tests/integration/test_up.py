@@ -16,7 +16,13 @@ import psutil
 import psycopg
 import pytest
 
+from watchkeep.enrichers.incidents import advance
+from watchkeep.enrichers.template import alert_of
+from watchkeep.schemas.settings import Settings
+from watchkeep.schemas.window import Window
+from watchkeep.streams import kafka
 from watchkeep.streams.embedded import free_port
+from watchkeep.streams.topics import ALERTS
 
 pytestmark = [
     pytest.mark.broker,
@@ -25,6 +31,16 @@ pytestmark = [
 ]
 WATCHKEEP = [sys.executable, "-m", "watchkeep.streams.cli"]
 START_S = 30
+WINDOW = """{
+  "window_id": "w1", "revision": 1, "state": "open", "entity": "workload/c/shop/cart",
+  "onset_ms": 1772409600000, "detected_ms": 1772409780000, "at_ms": 1772409780000,
+  "ended_ms": null, "settings": "s", "backlog": false, "strength": 9, "evidence": [{
+    "signal": "up", "metric": "up", "labels": {}, "unit": "", "channel": "ewma",
+    "direction": "below", "observed": 0, "expected": 1, "low": 0.9, "high": 1.1, "score": -9,
+    "threshold": 6, "since_ms": 1772409600000, "peak": 0, "peak_ms": 1772409600000,
+    "peak_score": -9, "members": 1
+  }]
+}"""
 STOP_S = 5
 
 
@@ -116,6 +132,22 @@ def test_it_says_where_it_listens_and_stops_at_ctrl_c(short_dir: Path) -> None:
         assert running.stop() == 0
         assert not [child for child in family if child.is_running()]
         assert not (short_dir / "d" / "run.json").exists()
+
+
+async def test_alerts_are_shown_to_people_and_programs(short_dir: Path) -> None:
+    window = Window.model_validate_json(WINDOW)
+    alert = alert_of(advance(None, window))
+    with up(short_dir / "d") as running:
+        there = Settings.model_validate_json((short_dir / "d" / "run.json").read_text())
+        async with kafka.open_sink(there.broker) as sink:
+            await sink.send(ALERTS, alert.model_dump_json().encode())
+            later = alert.model_copy(update={"revision": 2})
+            await sink.send(ALERTS, later.model_dump_json().encode())
+        table = running.run("alerts").splitlines()
+        assert len(table) == 2
+        assert table[1].split() == ["firing", "shop/cart", "03-02", "00:00", "3", "min", "9", "up"]
+        (line,) = running.run("alerts", "--json").splitlines()
+        assert json.loads(line) == json.loads(later.model_dump_json())
 
 
 def test_the_database_is_kept_between_starts(short_dir: Path) -> None:

@@ -143,6 +143,30 @@ async def test_alerts_are_told_once_after_a_restart() -> None:
     assert len(inbox.messages) == count > 0
 
 
+async def test_changed_settings_end_what_is_open_and_start_cold(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shop, log, store, inbox = Shop(11, DAYS), MemoryLog(), MemoryStore(), Inbox()
+    await filled(log, shop)
+    fault = shop.faults[0]
+    middle_ms = (fault.onset_ms + fault.end_ms) // 2
+    full = dict(log.partitions)
+    share = (middle_ms - shop.start_ms) / (shop.end_ms - shop.start_ms)
+    for place, entries in full.items():
+        log.partitions[place] = entries[: round(len(entries) * share)]
+    await detected(log, store)
+    await told(log, store, inbox)
+    assert any(incident.state is AlertState.FIRING for incident in store.incidents.values())
+    for place, entries in full.items():
+        log.partitions[place] = entries
+    changed = SETTINGS.detect.model_copy(update={"threshold_sigma": 6.5})
+    source = log.source(METRICS, "detect")
+    await runtime.run(source, sink=log, store=store, settings=changed)
+    await told(log, store, inbox)
+    assert "starts cold: the detection settings have changed" in caplog.text
+    assert all(incident.state is AlertState.RESOLVED for incident in store.incidents.values())
+
+
 async def test_a_log_made_anew_is_read_from_its_beginning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -214,6 +214,11 @@ async def test_bodies_that_cannot_be_read_are_refused(
     assert await post(client, body) == status
 
 
+async def test_a_nul_never_reaches_the_log(client: Client, log: MemoryLog) -> None:
+    await post(client, packed(request(CART | {"path": "a\0b"}, [(0, 1.0)])))
+    assert parse(frames(log)[0].label_sets[0].labels)["path"] == "a\ufffdb"
+
+
 async def test_only_post_is_allowed(client: Client) -> None:
     assert (await client.get("/api/v1/write")).status == 405
 

@@ -1,0 +1,132 @@
+"""The incidents stage: each revision once, published from the outbox, poison kept aside."""
+
+import json
+
+import pytest
+
+from watchkeep.enrichers.incidents import advance
+from watchkeep.enrichers.template import alert_of
+from watchkeep.schemas.alert import decode
+from watchkeep.schemas.window import Direction, Evidence, Progress, Window, WindowState
+from watchkeep.streams import incidents
+from watchkeep.streams.memory import MemoryLog, MemoryStore
+from watchkeep.streams.ports import Lease
+from watchkeep.streams.topics import ALERTS, ANOMALIES, DEAD_LETTERS
+
+AT_MS = 1_772_409_600_000
+EVIDENCE = Evidence(
+    signal="up",
+    metric="up",
+    labels={},
+    unit="",
+    channel="ewma",
+    direction=Direction.BELOW,
+    observed=0,
+    expected=1,
+    low=0.9,
+    high=1.1,
+    score=-9,
+    threshold=6,
+    since_ms=AT_MS,
+    peak=0,
+    peak_ms=AT_MS,
+    peak_score=-9,
+    members=1,
+)
+
+
+def window(revision: int = 1, state: WindowState = WindowState.OPEN, name: str = "w1") -> Window:
+    closed = state is WindowState.CLOSED
+    return Window(
+        window_id=name,
+        revision=revision,
+        state=state,
+        entity="workload/c/shop/cart",
+        onset_ms=AT_MS,
+        detected_ms=AT_MS,
+        at_ms=AT_MS + revision,
+        ended_ms=AT_MS + 60_000 if closed else None,
+        settings="s",
+        backlog=False,
+        strength=9,
+        evidence=(EVIDENCE,),
+    )
+
+
+async def leased(store: MemoryStore) -> Lease:
+    lease = await store.acquire_lease("incidents", "test", 1e9)
+    assert lease is not None
+    return lease
+
+
+async def followed(*records: Window | Progress) -> tuple[MemoryLog, MemoryStore]:
+    log, store = MemoryLog(), MemoryStore()
+    lease = await leased(store)
+    for record in records:
+        await log.send(ANOMALIES, record.model_dump_json().encode())
+    source = log.source(ANOMALIES, "incidents")
+    await incidents.follow(source, sink=log, store=store, lease=lease)
+    return log, store
+
+
+def told(log: MemoryLog) -> list[tuple[str, int, str]]:
+    alerts = [decode(value) for value in log.values(ALERTS) if value is not None]
+    return [(alert.alert_id, alert.revision, alert.state) for alert in alerts]
+
+
+async def test_each_revision_is_taken_once_and_old_ones_are_passed_over() -> None:
+    log, _ = await followed(window(1), window(2), window(1), window(2))
+    assert told(log) == [("w1", 1, "firing"), ("w1", 2, "firing")]
+
+
+async def test_a_window_after_the_end_is_a_new_incident() -> None:
+    log, _ = await followed(window(1), window(2, WindowState.CLOSED), window(1, name="w2"))
+    assert told(log) == [("w1", 1, "firing"), ("w1", 2, "resolved"), ("w2", 1, "firing")]
+
+
+async def test_a_window_first_heard_of_when_closed_is_an_incident_that_is_over() -> None:
+    log, _ = await followed(window(3, WindowState.CLOSED))
+    assert told(log) == [("w1", 1, "resolved")]
+
+
+async def test_an_alert_carries_cloudevents_headers_and_the_incident_s_key() -> None:
+    log, _ = await followed(window(1))
+    (entry,) = log.partitions[ALERTS, 0]
+    assert entry.key == b"w1"
+    assert entry.headers == {
+        "ce_specversion": "1.0",
+        "ce_id": "w1/1",
+        "ce_type": "watchkeep.alert.v1",
+        "ce_source": "/watchkeep/incidents",
+        "ce_time": "2026-03-02T00:00:00.001000Z",
+        "content-type": "application/json",
+    }
+    assert json.loads(entry.value or b"")["version"] == 1
+
+
+async def test_what_a_crash_left_in_the_outbox_goes_out_first() -> None:
+    log, store = MemoryLog(), MemoryStore()
+    lease = await leased(store)
+    first = advance(None, window(1))
+    await store.record(lease, window(1), first, alert_of(first))
+    await log.send(ANOMALIES, window(2).model_dump_json().encode())
+    source = log.source(ANOMALIES, "incidents")
+    await incidents.follow(source, sink=log, store=store, lease=lease)
+    assert told(log) == [("w1", 1, "firing"), ("w1", 2, "firing")]
+    assert await store.unpublished() == []
+
+
+async def test_progress_is_kept() -> None:
+    _, store = await followed(Progress(log_time_ms={3: AT_MS}))
+    assert await store.log_times() == {3: AT_MS}
+
+
+@pytest.mark.parametrize("poison", [{"entity": "nonsense"}, {"evidence": ()}])
+async def test_a_window_that_no_alert_can_tell_of_does_not_stop_the_next(
+    poison: dict[str, object],
+) -> None:
+    bad = window(name="w0").model_copy(update=poison)
+    log, _ = await followed(bad, window(1))
+    assert log.values(DEAD_LETTERS) == [bad.model_dump_json().encode()]
+    assert told(log) == [("w1", 1, "firing")]
+    assert log.committed["incidents", ANOMALIES, 0] == 2
