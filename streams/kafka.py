@@ -8,7 +8,7 @@ supervisor skips the failed record.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import faust
@@ -168,7 +168,10 @@ def _no_ack() -> None:
 
 @asynccontextmanager
 async def _reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    # A stop waits for the fetch under way, so fetches are short.
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, enable_auto_commit=False, fetch_max_wait_ms=50
+    )
     try:
         await consumer.start()
     except (KafkaError, OSError) as error:
@@ -190,6 +193,8 @@ class FaustSource:
         self._stop = stop
         # Faust's own types hide noack().
         self.stream: Any = None
+        self._reader: Any = None
+        self._opened = AsyncExitStack()
 
     def when_revoked(self, callback: Callable[[set[int]], Awaitable[None]]) -> None:
         """Have a callback told which partitions go to another worker, before they go."""
@@ -214,21 +219,23 @@ class FaustSource:
                 yield _record(self._topic, event.result())
         finally:
             stopped.cancel()
+            await self._opened.aclose()
 
     async def read(self, partition: int, offset: int) -> bytes | None:
         """Read one record by its place; None when the log doesn't hold it."""
-        place = TopicPartition(self._topic, partition)
-        async with _reader(self._bootstrap) as consumer:
-            consumer.assign([place])
-            begin = (await consumer.beginning_offsets([place]))[place]
-            end = (await consumer.end_offsets([place]))[place]
-            if not begin <= offset < end:
-                return None
-            consumer.seek(place, offset)
-            batches = await consumer.getmany(timeout_ms=_READ_TIMEOUT_MS, max_records=1)
-            for message in batches.get(place, ()):
-                return bytes(message.value) if message.offset == offset else None
+        if self._reader is None:
+            self._reader = await self._opened.enter_async_context(_reader(self._bootstrap))
+        consumer, place = self._reader, TopicPartition(self._topic, partition)
+        consumer.assign([place])
+        begin = (await consumer.beginning_offsets([place]))[place]
+        end = (await consumer.end_offsets([place]))[place]
+        if not begin <= offset < end:
             return None
+        consumer.seek(place, offset)
+        batches = await consumer.getmany(timeout_ms=_READ_TIMEOUT_MS, max_records=1)
+        for message in batches.get(place, ()):
+            return bytes(message.value) if message.offset == offset else None
+        return None
 
 
 def _record(topic: str, event: Any) -> Record:  # noqa: ANN401 - Faust's event has no useful type.

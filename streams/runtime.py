@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 HELD_MAX: Final = 50_000
 _ROLLUPS_MAX: Final = 2_000
 _KEEP_S: Final = 1.0
+_SAVED_TOGETHER: Final = 16
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Worker:
         self._progress: dict[int, int] = {}
         self._drops: Counter[str] = Counter()
         self._flushing = asyncio.Lock()
+        self._anew = False
 
     async def take(self, record: Record) -> None:
         """Apply one record, publish what follows, and hold it."""
@@ -118,11 +120,7 @@ class Worker:
             return Partition(Shard(self._settings))
         there = await self._source.read(number, saved.applied_offset)
         if there is None or _hash(there) != saved.record_hash:
-            log.warning(
-                "shard %d: the log was made anew; its state is kept, reading starts at the "
-                "beginning, and what was in the old log is missing",
-                number,
-            )
+            self._tell_anew(number)
             return Partition(shard)
         return Partition(shard, saved.applied_offset, saved.record_hash)
 
@@ -141,24 +139,32 @@ class Worker:
 
     async def save(self, numbers: Iterable[int]) -> None:
         """Write snapshots of partitions, then ack the records that they cover."""
-        await self.flush()
-        for number in list(numbers):
-            partition = self._partitions[number]
-            async with partition.lock:
-                if not partition.held:
-                    continue
-                taken = Snapshot(
+        due = [number for number in numbers if self._partitions[number].held]
+        for begin in range(0, len(due), _SAVED_TOGETHER):
+            taken = [await self._snapshot(n) for n in due[begin : begin + _SAVED_TOGETHER]]
+            # The cells that a snapshot has closed are written before what closed them is acked.
+            await self.flush()
+            await self._store.save_snapshots([saved for saved, _ in taken])
+            for _, covered in taken:
+                for record in covered:
+                    record.ack()
+        self._tell_drops()
+
+    async def _snapshot(self, number: int) -> tuple[Snapshot, list[Record]]:
+        """Take a partition's state, and the held records that it covers."""
+        partition = self._partitions[number]
+        async with partition.lock:
+            covered, partition.held = partition.held, []
+            return (
+                Snapshot(
                     number,
                     partition.applied_offset,
                     partition.record_hash,
                     self._settings.version,
                     snapshot.dump(partition.shard),
-                )
-                await self._store.save_snapshots([taken])
-                for record in partition.held:
-                    record.ack()
-                partition.held.clear()
-        self._tell_drops()
+                ),
+                covered,
+            )
 
     async def give_up(self, numbers: set[int]) -> None:
         """Save partitions that go to another worker, and forget them."""
@@ -180,6 +186,16 @@ class Worker:
     async def save_all(self) -> None:
         """Save everything, before a stop."""
         await self.save(self._partitions)
+
+    def _tell_anew(self, number: int) -> None:
+        """Say that a log was made anew: all shards share its fate, so the first says it loudly."""
+        log.log(
+            logging.DEBUG if self._anew else logging.WARNING,
+            "shard %d: the log was made anew since the last start; the state is kept, reading "
+            "starts at the beginning, and what nobody had read of the old log is missing",
+            number,
+        )
+        self._anew = True
 
     def _tell_drops(self) -> None:
         clusters = [c for p in self._partitions.values() for c in p.shard.clusters.values()]
