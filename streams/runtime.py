@@ -76,12 +76,12 @@ class Worker:
             if record.offset <= partition.applied_offset:
                 record.ack()  # The snapshot covers it.
                 return
-            assert record.value is not None
+            record_hash = _hash(record.value or b"")
             outcome = await self._apply(partition.shard, record)
             await self._publish(outcome.windows)
             self._rollups.extend(outcome.rollups)
             partition.applied_offset = record.offset
-            partition.record_hash = _hash(record.value)
+            partition.record_hash = record_hash
             partition.told_ms = partition.shard.time.now_ms()
             record.value = None
             partition.held.append(record)
@@ -97,9 +97,8 @@ class Worker:
             )
 
     async def _apply(self, shard: Shard, record: Record) -> Outcome:
-        assert record.value is not None
         try:
-            return shard.apply(decode(record.value))
+            return shard.apply(decode(record.value or b""))
         except FrameError as error:
             await bury(self._sink, record, error)
             return Outcome([], [])

@@ -188,12 +188,13 @@ async def test_a_poison_record_is_kept_and_passed_over() -> None:
     log, store, inbox = MemoryLog(), MemoryStore(), Inbox()
     for topic in (METRICS, ANOMALIES, ALERTS):
         await log.send(topic, b"poison")
+    await log.send(METRICS, None)
     await detected(log, store)
     await told(log, store, inbox)
     kept = log.partitions[DEAD_LETTERS, 0]
-    assert [entry.value for entry in kept] == [b"poison"] * 3
-    assert [entry.headers["topic"] for entry in kept] == [METRICS, ANOMALIES, ALERTS]
-    assert log.committed["detect", METRICS, 0] == 1
+    assert [entry.value for entry in kept] == [b"poison", None, b"poison", b"poison"]
+    assert [entry.headers["topic"] for entry in kept] == [METRICS, METRICS, ANOMALIES, ALERTS]
+    assert log.committed["detect", METRICS, 0] == 2
     assert not inbox.messages
 
 

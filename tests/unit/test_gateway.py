@@ -54,7 +54,7 @@ def log() -> FailingLog:
 
 @pytest.fixture
 async def client(log: FailingLog) -> AsyncIterator[Client]:
-    settings = Settings(clock="event", gateway=GatewaySettings(max_body_mb=0.01))
+    settings = Settings(clock="event", gateway=GatewaySettings(max_body_mb=0.05))
     gateway = Gateway(settings, log)
     writer = asyncio.ensure_future(gateway.write())
     async with TestClient(TestServer(gateway.app())) as opened:
@@ -169,6 +169,7 @@ async def test_what_cannot_be_placed_is_told_and_the_rest_is_written(
 ) -> None:
     message = request(CART, [(0, 1.0)])
     request({"pod": "nameless"}, [(0, 1.0)], message)
+    request({"__name__": "up", "path": "x" * 20_000}, [(0, 1.0)], message)
     twice = message.timeseries.add()
     for _ in range(2):
         twice.labels.add(name="__name__", value="up")
@@ -177,6 +178,7 @@ async def test_what_cannot_be_placed_is_told_and_the_rest_is_written(
     text = await answer.text()
     assert "1 series: no metric name" in text
     assert "1 series: duplicate label name" in text
+    assert "1 series: labels of more than 16384 bytes" in text
     assert sum(len(frame.value) for frame in frames(log)) == 1
 
 
@@ -204,7 +206,7 @@ async def test_the_type_and_encoding_decide_first(
         (bytes(cramjam.snappy.compress_raw(b"\xff\xff\xff")), 400),
         (bytes(cramjam.snappy.compress_raw(b"\x22\x01a")), 400),
         (b"\xff\xff\xff\xff\x0f", 413),
-        (bytes(cramjam.snappy.compress_raw(b"\x00" * 20_000)), 413),
+        (bytes(cramjam.snappy.compress_raw(b"\x00" * 60_000)), 413),
     ],
     ids=["empty", "no snappy", "no protobuf", "another message", "forged length", "too large"],
 )
