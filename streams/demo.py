@@ -164,7 +164,7 @@ async def _send_all(demo: Demo, http: aiohttp.ClientSession, url: str) -> None:
             progress.update(bar, completed=sent, clock=now, rate=rate)
     demo.console.print(
         f"sent {sent:,} samples of {duration((shop.end_ms - shop.start_ms) / 1000)} "
-        f"in {demo.seconds:.1f} s, {sent / demo.seconds:,.0f} a second"
+        f"in {demo.seconds:.1f} s, {sent / demo.seconds:,.0f} a second; detection follows"
     )
 
 

