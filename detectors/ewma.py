@@ -22,6 +22,7 @@ from watchkeep.detectors.channel import Scores
 
 _CLIP = 4.0
 _FLOOR = 0.02
+_SCORE_MAX = 1e6
 # Squares beyond this overflow; no real metric comes near.
 _LARGEST = 1e150
 
@@ -63,7 +64,9 @@ class Ewma:
         spread = np.maximum(np.sqrt(variance), _FLOOR * np.abs(mean))
         moved = (variance > 0) & (cells > 1)
         score = np.full(len(slots), np.nan)
-        np.divide(distance, spread, out=score, where=moved & usable)
+        with np.errstate(over="ignore"):  # A spread may be next to nothing.
+            np.divide(distance, spread, out=score, where=moved & usable)
+        score = np.clip(score, -_SCORE_MAX, _SCORE_MAX)
 
         far_cells = np.where(np.abs(score) >= self.far, state["far_cells"][slots] + 1, 0)
         warm = cells >= self.warmup_cells

@@ -18,6 +18,10 @@ _COUNTER_SUFFIXES = ("_total", "_count", "_sum")
 _STATUS_LABELS = frozenset({"code", "status", "status_code", "response_code"})
 
 
+# Names end up in evidence; longer ones are cut.
+_NAME_MAX = 128
+
+
 class Signal(NamedTuple):
     """A signal's name, and how it is folded.
 
@@ -62,7 +66,7 @@ def signal_of(
 
     Not watched are the buckets of histograms, and info and state-set series.
     """
-    metric = labels.get(METRIC_NAME, "")
+    metric = labels.get(METRIC_NAME, "")[:_NAME_MAX]
     if not metric or kind in _DROPPED_KINDS or metric.endswith(("_bucket", "_info", "_created")):
         return None
     pairs = tuple(
@@ -70,7 +74,7 @@ def signal_of(
     )
     quantile = labels.get("quantile")
     if quantile is not None:
-        pairs = tuple(sorted((*pairs, ("quantile", quantile))))
+        pairs = tuple(sorted((*pairs, ("quantile", quantile[:_NAME_MAX]))))
     return Signal(entity, metric, pairs, is_counter(metric, kind, quantile is not None))
 
 
@@ -85,4 +89,4 @@ def _class_of(name: str, value: str) -> str:
     """Fold a status into its class: ``503`` becomes ``5xx``."""
     if name in _STATUS_LABELS and len(value) == 3 and value.isascii() and value.isdigit():
         return f"{value[0]}xx"
-    return value
+    return value[:_NAME_MAX]

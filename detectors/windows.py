@@ -18,7 +18,14 @@ from watchkeep.detectors.channel import Scores
 from watchkeep.detectors.fold import Cell
 from watchkeep.detectors.signals import Signal
 from watchkeep.schemas.settings import Detect
-from watchkeep.schemas.window import Direction, Evidence, Window, WindowState, window_id
+from watchkeep.schemas.window import (
+    EVIDENCE_MAX,
+    Direction,
+    Evidence,
+    Window,
+    WindowState,
+    window_id,
+)
 
 _STRONGER = 1.5
 _REVISION_MS = 600_000
@@ -202,7 +209,9 @@ class Windows:
             settings=self._settings.version,
             backlog=window.backlog,
             strength=window.strength,
-            evidence=tuple(self._evidence(signals[slot], seen) for slot, seen in ordered),
+            evidence=tuple(
+                self._evidence(signals[slot], seen) for slot, seen in ordered[:EVIDENCE_MAX]
+            ),
         )
 
     def _evidence(self, signal: Signal, seen: Seen) -> Evidence:

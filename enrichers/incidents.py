@@ -6,7 +6,7 @@ Provisional: the windows of one entity are one incident, which is resolved when 
 from collections.abc import Iterable
 
 from watchkeep.schemas.alert import AlertState, Incident
-from watchkeep.schemas.window import Evidence, Window, WindowState
+from watchkeep.schemas.window import EVIDENCE_MAX, Evidence, Window, WindowState
 
 
 def advance(incident: Incident | None, window: Window) -> Incident:
@@ -57,7 +57,11 @@ def _begun(window: Window) -> Incident:
 
 
 def merged(known: Iterable[Evidence], new: Iterable[Evidence]) -> tuple[Evidence, ...]:
-    """Merge evidence by signal: the latest observation, the earliest begin, the highest peak."""
+    """Merge evidence by signal: the latest observation, the earliest begin, the highest peak.
+
+    Returns:
+        At most `EVIDENCE_MAX` signals, the strongest first.
+    """
     by_signal = {evidence.signal: evidence for evidence in known}
     for evidence in new:
         before = by_signal.get(evidence.signal, evidence)
@@ -71,4 +75,5 @@ def merged(known: Iterable[Evidence], new: Iterable[Evidence]) -> tuple[Evidence
                 "direction": highest.direction,
             }
         )
-    return tuple(sorted(by_signal.values(), key=lambda e: (-abs(e.peak_score), e.signal)))
+    ordered = sorted(by_signal.values(), key=lambda e: (-abs(e.peak_score), e.signal))
+    return tuple(ordered[:EVIDENCE_MAX])

@@ -1,7 +1,7 @@
 """The window: an abnormal stretch of one entity with its evidence, published as revisions."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import xxhash
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +15,10 @@ def _six_digits(value: float) -> float:
 
 
 Number = Annotated[float, AfterValidator(_six_digits)]
+
+
+# What a revision shows at most, the strongest first: a record has to fit into the log.
+EVIDENCE_MAX: Final = 50
 
 
 class WindowState(StrEnum):

@@ -67,17 +67,27 @@ async def _connect(url: str) -> psycopg.AsyncConnection[Any]:
         raise ConfigError(_unreachable(url, error)) from error
 
 
-def _unreachable(url: str, error: psycopg.Error) -> str:
+def place(url: str) -> str:
+    """Tell where a database is, without user and password: ``db:5432/watchkeep``.
+
+    Raises:
+        ConfigError: this is no URL of a PostgreSQL.
+    """
     try:
         parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        return (
+    except psycopg.ProgrammingError as error:
+        raise ConfigError(
             "database.url: this is no PostgreSQL URL; "
             "postgresql://user:password@host:5432/name is expected"
-        )
-    where = f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+        ) from error
+    host, port = parts.get("host", "localhost"), parts.get("port", 5432)
+    return f"{host}:{port}/{parts.get('dbname', '')}"
+
+
+def _unreachable(url: str, error: psycopg.Error) -> str:
+    where = place(url)
     reason = " ".join(str(error).split())
-    if password := parts.get("password"):
+    if password := conninfo_to_dict(url).get("password"):
         reason = reason.replace(str(password), "********")
     return (
         f"database.url: can't connect to {where} ({reason}); is it running, and are host, user, "

@@ -225,11 +225,17 @@ def welcome(on: Platform) -> list[str]:
     settings = on.settings
     told = [url.get_secret_value().partition("://")[0] for url in settings.notify.urls]
     told += ["this terminal"] if settings.notify.terminal else []
-    kept = " (embedded: in memory, for a first look)" if not settings.broker.idempotent else ""
+    embedded_ones = {server.address for server in on.servers}
+    url = settings.database.url.get_secret_value()
+    broker, database = settings.broker.bootstrap, store.place(url)
+    if broker in embedded_ones:
+        broker += " (embedded: in memory, for a first look)"
+    if url in embedded_ones:
+        database = f"{running.folder(settings) / 'postgres'} (embedded)"
     return [
         f"remote write  http://{settings.gateway.host}:{settings.gateway.port}/api/v1/write",
-        f"broker        {settings.broker.bootstrap}{kept}",
-        f"files         {running.folder(settings)}",
+        f"broker        {broker}",
+        f"database      {database}",
         f"alerts go to  {', '.join(told) or 'nobody: set notify.urls'}",
         "Ctrl-C stops it; `watchkeep alerts --follow` shows alerts as they come",
     ]
