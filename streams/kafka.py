@@ -7,6 +7,7 @@ supervisor skips the failed record.
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -261,9 +262,29 @@ async def consume(
     Raises:
         BaseException: whatever ended the handler.
     """
-    app = faust.App(
+    # Faust makes a folder for tables, which are not used, where the program was started.
+    with tempfile.TemporaryDirectory(prefix="watchkeep-faust-") as folder:
+        app = _app(broker, group, folder)
+        channel = app.topic(topic, key_serializer="raw", value_serializer="raw")
+        source = FaustSource(app, broker.bootstrap, topic, stop)
+        done = asyncio.Event()
+
+        async def agent(stream: faust.StreamT[bytes]) -> None:
+            source.stream = stream
+            await handler(source)
+            done.set()
+            # An agent that returns would be started again.
+            await asyncio.Event().wait()
+
+        app.agent(channel, name=f"{group}-{topic}")(agent)
+        await _run(app, done)
+
+
+def _app(broker: Broker, group: str, folder: str) -> faust.App:
+    return faust.App(
         group,
         broker=[f"kafka://{server}" for server in broker.bootstrap.split(",")],
+        datadir=folder,
         store="memory://",
         web_enabled=False,
         topic_disable_leader=True,
@@ -277,19 +298,6 @@ async def consume(
         broker_heartbeat_interval=broker.session_timeout_s / 3,
         broker_commit_interval=1.0,
     )
-    channel = app.topic(topic, key_serializer="raw", value_serializer="raw")
-    source = FaustSource(app, broker.bootstrap, topic, stop)
-    done = asyncio.Event()
-
-    async def agent(stream: faust.StreamT[bytes]) -> None:
-        source.stream = stream
-        await handler(source)
-        done.set()
-        # An agent that returns would be started again.
-        await asyncio.Event().wait()
-
-    app.agent(channel, name=f"{group}-{topic}")(agent)
-    await _run(app, done)
 
 
 async def _run(app: faust.App, done: asyncio.Event) -> None:

@@ -84,13 +84,14 @@ class MemorySource:
 
     def _acker(self, partition: int, offset: int) -> Callable[[], None]:
         def ack() -> None:
-            self.log.committed[self.group, self.topic, partition] = offset + 1
+            place = (self.group, self.topic, partition)
+            self.log.committed[place] = max(offset + 1, self.log.committed.get(place, 0))
 
         return ack
 
     async def read(self, partition: int, offset: int) -> bytes | None:
         """Read one record by its place; None when the log doesn't hold it."""
-        entries = self.log.partitions[self.topic, partition]
+        entries = self.log.partitions.get((self.topic, partition), [])
         return entries[offset].value if 0 <= offset < len(entries) else None
 
 
@@ -154,14 +155,26 @@ class MemoryStore:
     async def record(self, lease: Lease, window: Window, incident: Incident, alert: Alert) -> None:
         """Keep a window's revision, its incident and the alert to publish, all or none.
 
+        A revision that was taken before changes nothing.
+
         Raises:
             LeaseLostError: the lease is another process's by now; nothing was kept.
         """
         held = self._leases.get(lease.name)
         if held is None or held[0].token != lease.token:
             raise LeaseLostError(f"the lease {lease.name} is another process's now")
+        if (window.window_id, window.revision) in self.windows:
+            return
+        firing = await self.incident_of(incident.entity)
+        assert (
+            firing is None
+            or firing.incident_id == incident.incident_id
+            or incident.state is not AlertState.FIRING
+        ), "an entity has one firing incident"
         self.windows[window.window_id, window.revision] = window
-        self.incidents[incident.incident_id] = incident
+        known = self.incidents.get(incident.incident_id)
+        if known is None or incident.revision > known.revision:
+            self.incidents[incident.incident_id] = incident
         self.alerts.append(alert)
         self._outbox.append(alert)
 
@@ -201,15 +214,18 @@ class MemoryStore:
 
     async def renew_lease(self, lease: Lease, ttl_s: float) -> bool:
         """Hold it longer; False when another process has it."""
-        if self._leases[lease.name][0] != lease:
+        if not self._is_held(lease):
             return False
         self._leases[lease.name] = (lease, self._until_ms(ttl_s))
         return True
 
     async def release_lease(self, lease: Lease) -> None:
         """Give it back, so that the standby needn't wait."""
-        if self._leases[lease.name][0] == lease:
+        if self._is_held(lease):
             self._leases[lease.name] = (lease, self._clock.now_ms())
+
+    def _is_held(self, lease: Lease) -> bool:
+        return lease.name in self._leases and self._leases[lease.name][0] == lease
 
     def _until_ms(self, ttl_s: float) -> int:
         return self._clock.now_ms() + round(ttl_s * 1000)

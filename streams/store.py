@@ -64,7 +64,8 @@ async def _connect(url: str) -> psycopg.AsyncConnection[Any]:
             url, autocommit=True, connect_timeout=_CONNECT_S
         )
     except psycopg.Error as error:
-        raise ConfigError(_unreachable(url, error)) from error
+        # The cause may quote the URL, and with it the password.
+        raise ConfigError(_unreachable(url, error)) from None
 
 
 def place(url: str) -> str:
@@ -75,17 +76,23 @@ def place(url: str) -> str:
     """
     try:
         parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
         raise ConfigError(
             "database.url: this is no PostgreSQL URL; "
             "postgresql://user:password@host:5432/name is expected"
-        ) from error
+        ) from None
     host, port = parts.get("host", "localhost"), parts.get("port", 5432)
     return f"{host}:{port}/{parts.get('dbname', '')}"
 
 
 def _unreachable(url: str, error: psycopg.Error) -> str:
     where = place(url)
+    if "@" in where:
+        # Cut at the wrong place: what passes for host or name may be the password's rest.
+        return (
+            "database.url: an @ or / in the user or password parts the URL at the wrong place; "
+            "write %40 for @ and %2F for /"
+        )
     reason = " ".join(str(error).split())
     if password := conninfo_to_dict(url).get("password"):
         reason = reason.replace(str(password), "********")
@@ -206,6 +213,8 @@ class PgStore:
     async def record(self, lease: Lease, window: Window, incident: Incident, alert: Alert) -> None:
         """Keep a window's revision, its incident and the alert to publish, in one transaction.
 
+        A revision that was taken before changes nothing.
+
         Raises:
             LeaseLostError: the lease is another process's by now; nothing was kept.
         """
@@ -216,11 +225,13 @@ class PgStore:
             )
             if await cursor.fetchone() is None:
                 raise LeaseLostError(f"the lease {lease.name} is another process's now")
-            await connection.execute(
+            cursor = await connection.execute(
                 "INSERT INTO windows (window_id, revision, entity, state, record) "
-                "VALUES (%s, %s, %s, %s, %s)",
+                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
                 [window.window_id, window.revision, window.entity, window.state, _json(window)],
             )
+            if not cursor.rowcount:
+                return
             await connection.execute(
                 "INSERT INTO incidents AS old (incident_id, revision, entity, state, record) "
                 "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (incident_id) DO UPDATE SET "
@@ -296,16 +307,17 @@ class PgStore:
     async def renew_lease(self, lease: Lease, ttl_s: float) -> bool:
         """Hold it longer; False when another process has it."""
         rows = await self._rows(
-            "UPDATE leases SET expires_at = now() + %s WHERE name = %s AND token = %s RETURNING 1",
-            [timedelta(seconds=ttl_s), lease.name, lease.token],
+            "UPDATE leases SET expires_at = now() + %s "
+            "WHERE name = %s AND holder = %s AND token = %s RETURNING 1",
+            [timedelta(seconds=ttl_s), lease.name, lease.holder, lease.token],
         )
         return bool(rows)
 
     async def release_lease(self, lease: Lease) -> None:
         """Give it back, so that the standby needn't wait."""
         await self._rows(
-            "UPDATE leases SET expires_at = now() WHERE name = %s AND token = %s",
-            [lease.name, lease.token],
+            "UPDATE leases SET expires_at = now() WHERE name = %s AND holder = %s AND token = %s",
+            lease,
         )
 
 

@@ -47,6 +47,11 @@ remote_write:
 WARM_S = 75
 CALM_S = 600
 BUSY_PERCENT = 75
+# Many processes that want a core, and get it only when nobody else does: load that stands out on
+# a machine that isn't quite idle, and leaves it usable.
+LOAD = 40
+BUSY = (sys.executable, "-c", "import os\nos.nice(19)\nwhile True: pass")
+ABOUT_LOAD = ("node_cpu_seconds_total", "node_load1", "node_procs_running")
 FOUND_S = 60
 
 
@@ -127,7 +132,8 @@ async def test_load_on_a_real_machine_is_told_to_a_webhook(
         running.enter_context(
             process(
                 node_exporter,
-                *("--collector.disable-defaults", "--collector.cpu", "--collector.loadavg"),
+                *("--collector.disable-defaults", "--collector.cpu"),
+                *("--collector.loadavg", "--collector.stat"),
                 f"--web.listen-address=127.0.0.1:{exporter}",
                 log=short_dir / "exporter.log",
             )
@@ -143,13 +149,11 @@ async def test_load_on_a_real_machine_is_told_to_a_webhook(
         )
         async with asyncio.timeout(CALM_S):
             await calm(received, WARM_S)
-        for _ in range(2):
-            running.enter_context(
-                process(sys.executable, "-c", "while True: pass", log=short_dir / "load.log")
-            )
+        for _ in range(LOAD):
+            running.enter_context(process(*BUSY, log=short_dir / "load.log"))
         try:
             async with asyncio.timeout(FOUND_S):
                 message = await about_load(received)
         except TimeoutError:
             pytest.fail((short_dir / "watchkeep.log").read_text()[-3000:])
-    assert "node_cpu_seconds_total" in message["message"] or "node_load1" in message["message"]
+    assert any(name in message["message"] for name in ABOUT_LOAD)
