@@ -70,8 +70,7 @@ async def run(seed: int, days: float, *, as_json: bool) -> int:
     Raises:
         StageError: the system under it failed.
     """
-    # SIGTERM ends it as Ctrl-C does: everything is stopped and removed.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    asked = _cancel_when_asked()
     demo = Demo(Shop(seed, days), Console(stderr=as_json))
     with tempfile.TemporaryDirectory(prefix="watchkeep-") as home:
         log = Path(home) / "stages.log"
@@ -80,10 +79,31 @@ async def run(seed: int, days: float, *, as_json: bool) -> int:
         except StageError:
             demo.console.print(escape(log.read_text(errors="replace")[-4_000:]))
             raise
+        except asyncio.CancelledError:
+            if not asked.is_set():
+                raise
+            demo.console.print("stopped; everything is removed")
+            return 130
     result = _report(demo)
     if as_json:
         print(result.json())  # noqa: T201 - It is what the command is for.
     return 0
+
+
+def _cancel_when_asked() -> asyncio.Event:
+    """Cancel this task at Ctrl-C, SIGTERM or a closed terminal; once, so that it can clean up."""
+    asked = asyncio.Event()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def cancel() -> None:
+        if not asked.is_set():
+            asked.set()
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, cancel)
+    return asked
 
 
 async def _run(demo: Demo, home: Path, log: Path) -> None:

@@ -210,7 +210,7 @@ async def up(settings: Settings, echo: Echo) -> int:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     async with platform(settings, echo) as on:
         for line in welcome(on):
