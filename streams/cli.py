@@ -175,7 +175,7 @@ def _add_stage(name: str, what: str) -> None:
     def stage(ctx: click.Context) -> None:
         from watchkeep.streams import stages
 
-        sys.exit(stages.main(name, running.resolved(_settings(ctx))))
+        stages.main(name, running.resolved(_settings(ctx)))
 
 
 for _name, _what in _STAGES.items():

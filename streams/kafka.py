@@ -277,7 +277,7 @@ async def consume(
             await asyncio.Event().wait()
 
         app.agent(channel, name=f"{group}-{topic}")(agent)
-        await _run(app, done)
+        await _run(app, done, stop)
 
 
 def _app(broker: Broker, group: str, folder: str) -> faust.App:
@@ -300,16 +300,22 @@ def _app(broker: Broker, group: str, folder: str) -> faust.App:
     )
 
 
-async def _run(app: faust.App, done: asyncio.Event) -> None:
-    await app.start()
+async def _run(app: faust.App, done: asyncio.Event, stop: asyncio.Event) -> None:
+    started = asyncio.ensure_future(app.start())
+    stopped = asyncio.ensure_future(stop.wait())
     finished = asyncio.ensure_future(done.wait())
-    crashed = asyncio.ensure_future(app.wait_until_stopped())
     try:
+        await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            # Joining a group takes seconds, and nothing was taken yet that could be lost.
+            return
+        started.result()
+        crashed = asyncio.ensure_future(app.wait_until_stopped())
         await asyncio.wait({finished, crashed}, return_when=asyncio.FIRST_COMPLETED)
+        crashed.cancel()
         if app.crash_reason is not None:
             raise app.crash_reason
+        await app.stop()
     finally:
-        finished.cancel()
-        crashed.cancel()
-        if not app.crashed:
-            await app.stop()
+        for task in (started, stopped, finished):
+            task.cancel()

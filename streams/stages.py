@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NoReturn
 
 from watchkeep.notifiers.apprise_sender import receivers
 from watchkeep.notifiers.terminal import Terminal
@@ -80,8 +80,8 @@ STAGES: Final[dict[str, Stage]] = {
 }
 
 
-def main(name: str, settings: Settings) -> int:
-    """Run one stage until SIGTERM or SIGINT; return the exit code.
+def main(name: str, settings: Settings) -> NoReturn:
+    """Run one stage until SIGTERM or SIGINT, and end the process: 0, or 1 after a crash.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -99,17 +99,22 @@ def main(name: str, settings: Settings) -> int:
     except ConfigError:
         raise
     except Exception:
-        # Crash only: the log and the store know what to do again. Faust's threads could keep a
-        # crashed process from ending, so nothing is waited for.
+        # Crash only: the log and the store know what to do again.
         log.exception("%s ends, it can't go on", name)
-        logging.shutdown()
-        os._exit(1)
-    return 0
+        _leave(1)
 
 
-async def _until_told(stage: Stage, settings: Settings) -> None:
+def _leave(code: int) -> NoReturn:
+    """End the process without waiting for Faust's threads, which may wait for a broker."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+async def _until_told(stage: Stage, settings: Settings) -> NoReturn:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await stage(settings, stop)
+    _leave(0)
