@@ -1,6 +1,7 @@
 """The shop's samples as Prometheus would send them: remote write 1.0."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 import cramjam
 import numpy as np
@@ -13,7 +14,7 @@ from watchkeep.schemas.remote_write_pb2 import (
     TimeSeries,
     WriteRequest,
 )
-from watchkeep.shop.model import Batch
+from watchkeep.shop.model import Batch, Shop
 
 HEADERS = {
     "Content-Type": "application/x-protobuf",
@@ -22,6 +23,35 @@ HEADERS = {
 }
 
 Series = Sequence[tuple[dict[str, str], MetricKind]]
+
+_REQUESTS_A_METADATA: Final = 10
+
+
+class Request(NamedTuple):
+    """One request.
+
+    Attributes:
+        samples: how many it holds.
+        last_ms: when the newest sample sent so far was taken.
+    """
+
+    body: bytes
+    samples: int
+    last_ms: int
+
+
+def requests(shop: Shop, samples_max: int) -> Iterator[Request]:
+    """Give all that a shop's Prometheus sends, in order.
+
+    Metadata follows samples, and is repeated: it names no cluster, so a receiver that was just
+    started learns only from samples whom it is about.
+    """
+    kinds = metadata(shop.series)
+    for i, batch in enumerate(shop.batches(samples_max)):
+        last_ms = int(batch.time_ms[-1])
+        yield Request(encode(batch, shop.series), len(batch.value), last_ms)
+        if i % _REQUESTS_A_METADATA == 0:
+            yield Request(kinds, 0, last_ms)
 
 
 def metadata(series: Series) -> bytes:

@@ -5,6 +5,8 @@ receives the notifications and shows them. Only the shop is simulated, and its c
 """
 
 import asyncio
+import contextlib
+import os
 import signal
 import tempfile
 import time
@@ -27,7 +29,7 @@ from watchkeep.schemas.errors import StageError
 from watchkeep.schemas.settings import Gateway, Notify, Settings
 from watchkeep.schemas.text import clock_time, duration, plain
 from watchkeep.shop.model import Shop
-from watchkeep.shop.remote_write import HEADERS, encode, metadata
+from watchkeep.shop.remote_write import HEADERS, requests
 from watchkeep.streams import demo_report, kafka
 from watchkeep.streams.embedded import free_port
 from watchkeep.streams.store import open_store
@@ -37,7 +39,10 @@ from watchkeep.streams.up import Platform, platform, supervise
 SAMPLES_A_REQUEST: Final = 2_000
 _LOOK_S: Final = 0.1
 _START_S: Final = 30.0
+_RESEND_S: Final = 60.0
 _DRAIN_S: Final = 60.0
+_DEATH_SHOWS_S: Final = 6.0
+_PLAIN_STEP: Final = 0.2
 _PSS_S: Final = 1.0
 
 
@@ -49,6 +54,8 @@ class Demo:
         told: notifications received, in all.
         pss_mb: the largest sum of all processes' proportional memory seen.
         seconds: wall time of sending.
+        last_ms: when the newest sample that was sent was taken.
+        waits_for: what is still missing after the last sample was sent.
     """
 
     shop: Shop
@@ -56,6 +63,8 @@ class Demo:
     told: int = 0
     pss_mb: int = 0
     seconds: float = 0.0
+    last_ms: int = 0
+    waits_for: str = ""
     alerts: list[Alert] = field(default_factory=list)
 
 
@@ -127,7 +136,10 @@ async def _while_it_lives(system: asyncio.Task[int], work: Coroutine[Any, Any, N
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({system, task}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        if task.done() and task.exception() is not None:
+            # A server's death is noticed here at once; `supervise` ends the stages before it tells.
+            await asyncio.wait({system}, timeout=_DEATH_SHOWS_S)
+        if system.done():
             raise StageError("the demo failed: a part of the system died")
         task.result()
     finally:
@@ -147,11 +159,17 @@ def _settings(home: Path, url: str) -> Settings:
 async def _work(demo: Demo, on: Platform) -> None:
     gateway = on.settings.gateway
     base = f"http://{gateway.host}:{gateway.port}"
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_RESEND_S)) as http:
         await _until_up(http, f"{base}/healthz")
         await _send_all(demo, http, f"{base}/api/v1/write")
-    async with asyncio.timeout(_DRAIN_S):
-        await _until_drained(demo, on)
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            await _until_drained(demo, on)
+    except TimeoutError as error:
+        raise StageError(
+            f"the system did not catch up within {_DRAIN_S:.0f} s of the last sample: "
+            f"{demo.waits_for}"
+        ) from error
 
 
 async def _until_up(http: aiohttp.ClientSession, url: str) -> None:
@@ -171,17 +189,20 @@ async def _send_all(demo: Demo, http: aiohttp.ClientSession, url: str) -> None:
     """Send every request, one after the other, as Prometheus would."""
     shop = demo.shop
     begun_s = time.monotonic()
-    await _send(http, url, metadata(shop.series))
+    sent, plain_from = 0, _PLAIN_STEP
     with _progress(demo.console) as progress:
         bar = progress.add_task("", total=shop.samples, clock="", rate="")
-        sent = 0
-        for batch in shop.batches(SAMPLES_A_REQUEST):
-            await _send(http, url, encode(batch, shop.series))
-            sent += len(batch.value)
+        for request in requests(shop, SAMPLES_A_REQUEST):
+            await _send(http, url, request.body)
+            sent += request.samples
+            demo.last_ms = request.last_ms
             demo.seconds = time.monotonic() - begun_s
-            now = clock_time(int(batch.time_ms[-1]))
+            now = clock_time(demo.last_ms)
             rate = f"{sent / demo.seconds:,.0f} samples/s"
             progress.update(bar, completed=sent, clock=now, rate=rate)
+            if progress.disable and sent >= plain_from * shop.samples:
+                plain_from += _PLAIN_STEP
+                demo.console.print(f"{now}  {sent / shop.samples:.0%}  {rate}", highlight=False)
     demo.console.print(
         f"sent {sent:,} samples of {duration((shop.end_ms - shop.start_ms) / 1000)} "
         f"in {demo.seconds:.1f} s, {sent / demo.seconds:,.0f} a second; detection follows"
@@ -200,33 +221,42 @@ def _progress(console: Console) -> Progress:
 
 
 async def _send(http: aiohttp.ClientSession, url: str, body: bytes) -> None:
-    while True:
+    """Send a request until it is taken: a gateway that died is started again."""
+    deadline_s = time.monotonic() + _RESEND_S
+    while (wait_s := await _post(http, url, body)) is not None:
+        if time.monotonic() + wait_s > deadline_s:
+            raise StageError(f"the gateway did not take a request within {_RESEND_S:.0f} s")
+        await asyncio.sleep(wait_s)
+
+
+async def _post(http: aiohttp.ClientSession, url: str, body: bytes) -> float | None:
+    """Send once; return how long to wait before sending again, None when it was taken."""
+    try:
         async with http.post(url, data=body, headers=HEADERS) as answer:
             if answer.status == 503:
-                await asyncio.sleep(float(answer.headers["Retry-After"]))
-                continue
-            if answer.status != 204:
+                return float(answer.headers.get("Retry-After", "1"))
+            if not answer.ok:
                 raise StageError(f"the gateway answered {answer.status}: {await answer.text()}")
-            return
+            return None
+    except (aiohttp.ClientConnectionError, TimeoutError):
+        return _LOOK_S
 
 
 async def _until_drained(demo: Demo, on: Platform) -> None:
     """Wait until detect has seen the last sample, and everybody was told."""
     settings = on.settings
-    last_ms = max(int(batch.time_ms[-1]) for batch in demo.shop.batches(demo.shop.samples))
     async with open_store(settings.database.url.get_secret_value()) as store:
-        while True:
-            reached = (await store.log_times()).values()
-            if reached and min(reached) >= last_ms:
-                break
+        while (reached := min((await store.log_times()).values(), default=0)) < demo.last_ms:
+            seen = clock_time(reached) if reached else "nothing"
+            demo.waits_for = f"detection has seen {seen} of {clock_time(demo.last_ms)}"
             await asyncio.sleep(_LOOK_S)
+    demo.waits_for = "the alerts can't be read"
     records = kafka.tail(settings.broker.bootstrap, ALERTS, follow=False)
     demo.alerts = [decode(r.value) async for r in records if r.value is not None]
     incidents = demo_report.incidents_of(demo.alerts)
     owed = sum(2 if alert.state is AlertState.RESOLVED else 1 for alert in incidents)
-    while True:
-        if demo.told >= owed:
-            return
+    while demo.told < owed:
+        demo.waits_for = f"{demo.told} of {owed} notifications have come"
         await asyncio.sleep(_LOOK_S)
 
 
@@ -262,15 +292,21 @@ async def _watch_memory(demo: Demo, on: Platform) -> None:
 
 
 def _pss_mb(pids: list[int]) -> int:
-    """Sum the proportional set size of this process, its children and some more with theirs."""
+    """Sum the proportional set size of this process, some more, and all their children."""
     seen: dict[int, int] = {}
-    for root in [psutil.Process(), *(psutil.Process(p) for p in pids if psutil.pid_exists(p))]:
-        try:
-            for process in [root, *root.children(recursive=True)]:
+    for pid in (os.getpid(), *pids):
+        for process in _family(pid):
+            with contextlib.suppress(psutil.Error):  # It has ended meanwhile.
                 seen[process.pid] = process.memory_full_info().pss
-        except psutil.Error:
-            continue  # It has ended meanwhile.
     return round(sum(seen.values()) / 1e6)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _report(demo: Demo) -> demo_report.Result:
