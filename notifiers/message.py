@@ -47,6 +47,28 @@ def message_of(alert: Alert, reason: Reason) -> Message:
     return Message(_defused(title), _defused(body), resolved)
 
 
+def blind(seconds: float, error: str) -> Message:
+    """Write the message that nothing can be found any more, as the database is gone."""
+    return Message(
+        "Watchkeep is blind: its database is gone",
+        _defused(
+            f"The database has not answered for {duration(seconds)}: {plain(error, 300)}\n\n"
+            "Samples are still taken in and kept in the log, and nothing of them is lost. But no "
+            "alert will come until the database is back; then what was missed is caught up with."
+        ),
+        resolved=False,
+    )
+
+
+def sees_again(seconds: float) -> Message:
+    """Write the message that the database is back."""
+    return Message(
+        "Watchkeep sees again: its database is back",
+        f"It was gone for {duration(seconds)}. What was missed is being caught up with.",
+        resolved=True,
+    )
+
+
 def _defused(text: str) -> str:
     """Keep names from becoming mentions and links: a zero-width space parts the signs.
 

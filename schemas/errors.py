@@ -7,7 +7,9 @@ WatchkeepError
 │   ├── RecordError        a record of another topic
 │   └── RemoteWriteError   a remote-write request; carries the HTTP status
 ├── LogError           the log did not acknowledge a record: the caller decides, nothing is taken
-├── LeaseLostError          another process is active now: this one ends
+├── LogAnewError       the log was made anew while it was read: the process starts again
+├── StoreError         the database can't be reached: the caller waits, or says so
+├── LeaseLostError     another process is active now: this one ends
 ├── DeliveryError     a notification was refused for good
 └── StageError        a stage died too often: `watchkeep up` gives up
 """
@@ -47,6 +49,14 @@ class RemoteWriteError(DecodeError):
 
 class LogError(WatchkeepError):
     """The log did not acknowledge a record."""
+
+
+class LogAnewError(WatchkeepError):
+    """The log was deleted and made anew while it was read: reading starts again from its place."""
+
+
+class StoreError(WatchkeepError):
+    """The database can't be reached; what was asked of it was not done, or can be done again."""
 
 
 class LeaseLostError(WatchkeepError):

@@ -104,7 +104,9 @@ class Detect(Section):
     close_cells: int = Field(
         default=5, ge=1, description="calm cells in a row that close the window"
     )
-    snapshot_s: Seconds = Field(default=60.0, description="time between two snapshots of the state")
+    snapshot_s: Seconds = Field(
+        default=180.0, description="time between two snapshots of a shard's state"
+    )
 
     @property
     def version(self) -> str:
@@ -122,6 +124,9 @@ class Notify(Section):
     terminal: bool = Field(default=True, description="also print alerts where Watchkeep runs")
     attempts: int = Field(default=5, ge=1, le=50, description="sends before one is given up")
     timeout_s: Seconds = Field(default=20.0, description="longest wait for one send")
+    blind_after_s: Seconds = Field(
+        default=60.0, description="people are told when the database is gone for so long"
+    )
 
 
 class Settings(Section):

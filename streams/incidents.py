@@ -1,39 +1,105 @@
 """The incidents stage: windows become incidents, and incidents are told as alerts.
 
-A window, its incident and the alert to publish are kept in one transaction; the alert goes out from
-there, so a crash between the two publishes it again and never loses it.
+A window, its incident, the alert to publish and the place in the log are kept in one transaction;
+the alert goes out from there, so a crash between the two publishes it again and never loses it.
 """
+
+from collections.abc import AsyncIterator
+from typing import Final
 
 from watchkeep.enrichers.incidents import advance
 from watchkeep.enrichers.template import alert_of
 from watchkeep.schemas.alert import Alert
+from watchkeep.schemas.alert import decode as decode_alert
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.errors import RecordError
 from watchkeep.schemas.text import iso_time
 from watchkeep.schemas.window import Progress, Window, decode
+from watchkeep.streams import following
 from watchkeep.streams.dead_letters import bury
-from watchkeep.streams.ports import IncidentStore, Lease, Record, Sink, Source
+from watchkeep.streams.patience import patiently
+from watchkeep.streams.ports import IncidentStore, Lease, Record, Sink, Source, Step
 from watchkeep.streams.topics import ALERTS
 
-
-async def follow(source: Source, *, sink: Sink, store: IncidentStore, lease: Lease) -> None:
-    """Follow the anomalies until the source ends."""
-    await _publish(sink, store)
-    async for record in source.records():
-        await _take(record, sink, store, lease)
-        record.ack()
+_REPUBLISHED_S: Final = 3_600.0
 
 
-async def _take(record: Record, sink: Sink, store: IncidentStore, lease: Lease) -> None:
+async def follow(
+    source: Source,
+    *,
+    sink: Sink,
+    store: IncidentStore,
+    lease: Lease,
+    alerts: AsyncIterator[Record],
+) -> None:
+    """Follow the anomalies until the source ends.
+
+    Args:
+        source: the anomalies topic.
+        sink: where alerts and unreadable records go.
+        store: has the incidents and the outbox.
+        lease: the right to be active.
+        alerts: what the alerts topic holds now, from its beginning.
+    """
+    published = await _in_topic(alerts)
+    await patiently(lambda: _mend(published, store, lease))
+    await patiently(lambda: _publish(sink, store))
+
+    async def take(record: Record, step: Step) -> None:
+        await _take(record, step, sink, store, lease)
+
+    await following.follow(source, sink, store, lease, take)
+
+
+async def _in_topic(alerts: AsyncIterator[Record]) -> dict[str, tuple[int, int]]:
+    """Read, by alert, the highest revision in the topic, and the one written last."""
+    revisions: dict[str, tuple[int, int]] = {}
+    async for record in alerts:
+        if record.value is None:
+            continue
+        try:
+            alert = decode_alert(record.value)
+        except RecordError:
+            continue  # Notify keeps it as a dead letter.
+        highest, _ = revisions.get(alert.alert_id, (0, 0))
+        revisions[alert.alert_id] = (max(highest, alert.revision), alert.revision)
+    return revisions
+
+
+async def _mend(published: dict[str, tuple[int, int]], store: IncidentStore, lease: Lease) -> None:
+    """Make the topic's last word on each recent alert the newest.
+
+    A predecessor that was paused may have written an old revision last, and compaction keeps what
+    was written last. A database restored from a backup has lower revisions than readers have seen,
+    so its own are lifted above those.
+    """
+    told = []
+    for incident in await store.changed_since(_REPUBLISHED_S):
+        highest, last = published.get(incident.incident_id, (0, 0))
+        if highest > incident.revision:
+            lifted = incident.model_copy(update={"revision": highest + 1})
+            told.append((lifted, alert_of(lifted)))
+        elif last != incident.revision:
+            told.append((incident, alert_of(incident)))
+    if told:
+        await store.republish(lease, told)
+
+
+async def _take(record: Record, step: Step, sink: Sink, store: IncidentStore, lease: Lease) -> None:
     try:
         anomaly = _read(record)
     except RecordError as error:
-        await bury(sink, record, error)
+        await bury(sink, record, str(error))
+        await store.advance(lease, step)
         return
     if isinstance(anomaly, Progress):
-        await store.save_progress(anomaly.log_time_ms)
-    elif anomaly.revision > await store.window_revision(anomaly.window_id):
-        await _tell(anomaly, sink, store, lease)
+        await store.save_progress(lease, step, anomaly.log_time_ms)
+    elif anomaly.revision <= await store.window_revision(anomaly.window_id):
+        await store.advance(lease, step)
+    else:
+        incident = advance(await store.incident_of(anomaly.entity), anomaly)
+        await store.record(lease, step, (anomaly, incident, alert_of(incident)))
+        await patiently(lambda: _publish(sink, store))
 
 
 def _read(record: Record) -> Window | Progress:
@@ -44,12 +110,6 @@ def _read(record: Record) -> Window | Progress:
         if not anomaly.evidence:
             raise RecordError("the window has no evidence")
     return anomaly
-
-
-async def _tell(window: Window, sink: Sink, store: IncidentStore, lease: Lease) -> None:
-    incident = advance(await store.incident_of(window.entity), window)
-    await store.record(lease, window, incident, alert_of(incident))
-    await _publish(sink, store)
 
 
 async def _publish(sink: Sink, store: IncidentStore) -> None:

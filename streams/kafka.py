@@ -8,7 +8,7 @@ supervisor skips the failed record.
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -19,12 +19,13 @@ from aiokafka.errors import KafkaError
 
 from watchkeep.schemas.errors import ConfigError, LogError
 from watchkeep.schemas.settings import Broker
-from watchkeep.streams.ports import Handler, Record
+from watchkeep.streams.ports import Handler, Record, Span
 from watchkeep.streams.topics import TopicSpec
 
 log = logging.getLogger(__name__)
 
 _READ_TIMEOUT_MS = 5_000
+_FETCH_MS = 500
 # Shorter than the 30 s that Prometheus waits for an answer.
 _SEND_TIMEOUT_MS = 15_000
 _RECORD_BYTES_MAX = 1_000_000
@@ -157,10 +158,18 @@ async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Rec
         consumer.assign([place])
         await consumer.seek_to_beginning(place)
         end = (await consumer.end_offsets([place]))[place]
-        while follow or await consumer.position(place) < end:
-            batches = await consumer.getmany(timeout_ms=500)
+        if not follow:
+            async for message in _messages(consumer, place, end):
+                yield _read_record(topic, message)
+        while follow:
+            batches = await consumer.getmany(timeout_ms=_FETCH_MS)
             for message in batches.get(place, ()):
-                yield Record(topic, message.partition, message.offset, message.value, _no_ack)
+                yield _read_record(topic, message)
+
+
+def _read_record(topic: str, message: Any) -> Record:  # noqa: ANN401 - aiokafka has no types.
+    headers = {name: value.decode(errors="replace") for name, value in message.headers}
+    return Record(topic, message.partition, message.offset, message.value, _no_ack, headers)
 
 
 def _no_ack() -> None:
@@ -194,8 +203,13 @@ class FaustSource:
         self._stop = stop
         # Faust's own types hide noack().
         self.stream: Any = None
-        self._reader: Any = None
+        self._idle: list[Any] = []
         self._opened = AsyncExitStack()
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        return self._topic
 
     def when_revoked(self, callback: Callable[[set[int]], Awaitable[None]]) -> None:
         """Have a callback told which partitions go to another worker, before they go."""
@@ -205,6 +219,11 @@ class FaustSource:
 
         connect: Any = self._app.on_partitions_revoked.connect
         connect(hand_over, weak=False)
+
+    def assigned(self) -> set[int]:
+        """Tell which partitions this process owns now."""
+        places = self._app.consumer.assignment() if self._app.consumer else ()
+        return {place.partition for place in places if place.topic == self._topic}
 
     async def records(self) -> AsyncIterator[Record]:
         """Deliver records until the worker is told to stop."""
@@ -220,23 +239,69 @@ class FaustSource:
                 yield _record(self._topic, event.result())
         finally:
             stopped.cancel()
-            await self._opened.aclose()
 
-    async def read(self, partition: int, offset: int) -> bytes | None:
-        """Read one record by its place; None when the log doesn't hold it."""
-        if self._reader is None:
-            self._reader = await self._opened.enter_async_context(_reader(self._bootstrap))
-        consumer, place = self._reader, TopicPartition(self._topic, partition)
-        consumer.assign([place])
-        begin = (await consumer.beginning_offsets([place]))[place]
-        end = (await consumer.end_offsets([place]))[place]
-        if not begin <= offset < end:
-            return None
-        consumer.seek(place, offset)
-        batches = await consumer.getmany(timeout_ms=_READ_TIMEOUT_MS, max_records=1)
+    async def spans(self, partitions: Collection[int]) -> dict[int, Span]:
+        """Tell what partitions hold.
+
+        Raises:
+            LogError: the broker doesn't answer.
+        """
+        places = [TopicPartition(self._topic, partition) for partition in partitions]
+        if not places:
+            return {}
+        async with self._borrowed() as consumer:
+            consumer.assign(places)
+            begins = await consumer.beginning_offsets(places)
+            ends = await consumer.end_offsets(places)
+        return {place.partition: Span(begins[place], ends[place]) for place in places}
+
+    async def between(self, partition: int, begin: int, end: int) -> AsyncIterator[Record]:
+        """Read the records that a partition holds from `begin` up to, without, `end`.
+
+        Raises:
+            LogError: the broker doesn't answer.
+        """
+        first, last = (await self.spans([partition]))[partition]
+        begin, end = max(begin, first), min(end, last)
+        if begin >= end:
+            return
+        async with self._borrowed() as consumer:
+            place = TopicPartition(self._topic, partition)
+            consumer.assign([place])
+            consumer.seek(place, begin)
+            async for message in _messages(consumer, place, end):
+                yield _read_record(self._topic, message)
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Any]:
+        """Lend a consumer outside the group; one is opened when all are lent."""
+        try:
+            if self._idle:
+                consumer = self._idle.pop()
+            else:
+                consumer = await self._opened.enter_async_context(_reader(self._bootstrap))
+            try:
+                yield consumer
+            finally:
+                self._idle.append(consumer)
+        except (KafkaError, ConfigError) as error:
+            raise LogError(f"{self._topic} can't be read: {error!r}") from error
+
+    async def close(self) -> None:
+        """Close the consumers that were lent."""
+        await self._opened.aclose()
+
+
+async def _messages(consumer: Any, place: TopicPartition, end: int) -> AsyncIterator[Any]:  # noqa: ANN401 - aiokafka has no types.
+    """Read messages until `end`; the last offsets may be marks that no message stands for."""
+    silent_ms = 0
+    while await consumer.position(place) < end and silent_ms < _READ_TIMEOUT_MS:
+        batches = await consumer.getmany(timeout_ms=_FETCH_MS)
+        silent_ms = 0 if batches else silent_ms + _FETCH_MS
         for message in batches.get(place, ()):
-            return bytes(message.value) if message.offset == offset else None
-        return None
+            if message.offset >= end:
+                return
+            yield message
 
 
 def _record(topic: str, event: Any) -> Record:  # noqa: ANN401 - Faust's event has no useful type.
@@ -277,7 +342,10 @@ async def consume(
             await asyncio.Event().wait()
 
         app.agent(channel, name=f"{group}-{topic}")(agent)
-        await _run(app, done, stop)
+        try:
+            await _run(app, done, stop)
+        finally:
+            await source.close()
 
 
 def _app(broker: Broker, group: str, folder: str) -> faust.App:

@@ -5,13 +5,15 @@ partitions. The store's clock counts, so the clocks of two machines needn't agre
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from watchkeep.schemas.errors import LeaseLostError
+from watchkeep.schemas.errors import LeaseLostError, StoreError
+from watchkeep.streams.patience import patiently
 from watchkeep.streams.ports import Lease, LeaseStore
 
 log = logging.getLogger(__name__)
@@ -42,14 +44,15 @@ async def held(store: LeaseStore, name: str, stop: asyncio.Event) -> AsyncIterat
             renewal.cancel()
     except* LeaseLostError as lost:
         raise lost.exceptions[0] from None
-    await store.release_lease(lease)
+    with contextlib.suppress(StoreError):  # It runs out by itself.
+        await store.release_lease(lease)
 
 
 async def _wait_for(store: LeaseStore, name: str, stop: asyncio.Event) -> Lease | None:
     holder = f"{socket.gethostname()}-{os.getpid()}"
     told = False
     while not stop.is_set():
-        lease = await store.acquire_lease(name, holder, TTL_S)
+        lease = await patiently(lambda: store.acquire_lease(name, holder, TTL_S))
         if lease is not None:
             return lease
         if not told:
@@ -65,5 +68,6 @@ async def _wait_for(store: LeaseStore, name: str, stop: asyncio.Event) -> Lease 
 async def _renew(store: LeaseStore, lease: Lease) -> None:
     while True:
         await asyncio.sleep(TTL_S / 3)
-        if not await store.renew_lease(lease, TTL_S):
+        # While the store is gone nobody else can take the lease either.
+        if not await patiently(lambda: store.renew_lease(lease, TTL_S)):
             raise LeaseLostError(f"the lease {lease.name} is another process's now")

@@ -4,9 +4,9 @@ Live they are Kafka (`kafka.py`) and Postgres (`store.py`); in memory (`memory.p
 and anyone who embeds Watchkeep. The stages know only these.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,10 @@ class Record:
     """One record of a log.
 
     Attributes:
-        value: its bytes; a reader that holds many records drops them by setting None.
+        value: its bytes; None is a tombstone.
         ack: tell the log that this record and all before it need not be delivered again. Acks are
             given in the order of the offsets.
+        headers: where the reader has use for them, else empty.
     """
 
     topic: str
@@ -30,17 +31,41 @@ class Record:
     offset: int
     value: bytes | None
     ack: Callable[[], None]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Span(NamedTuple):
+    """What a partition of the log holds now: offsets from `begin` up to, without, `end`."""
+
+    begin: int
+    end: int
 
 
 class Source(Protocol):
     """The partitions of one topic that this process owns."""
 
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        ...
+
     def records(self) -> AsyncIterator[Record]:
         """Deliver records, each partition in the order of its offsets, at least once."""
         ...
 
-    async def read(self, partition: int, offset: int) -> bytes | None:
-        """Read one record by its place; None when the log doesn't hold it."""
+    def assigned(self) -> set[int]:
+        """Tell which partitions this process owns now."""
+        ...
+
+    async def spans(self, partitions: Collection[int]) -> dict[int, Span]:
+        """Tell what partitions hold."""
+        ...
+
+    def between(self, partition: int, begin: int, end: int) -> AsyncIterator[Record]:
+        """Read the records that a partition holds from `begin` up to, without, `end`.
+
+        They are read outside the consumer group; their acks do nothing.
+        """
         ...
 
     def when_revoked(self, callback: Callable[[set[int]], Awaitable[None]]) -> None:
@@ -76,21 +101,77 @@ class Clock(Protocol):
         ...
 
 
+class Place(NamedTuple):
+    """How far a topic's partition was taken in.
+
+    Attributes:
+        offset: of the last record taken; -1 for none.
+        record_hash: xxh3-64 of that record, in hex: a log made anew has another there.
+    """
+
+    offset: int = -1
+    record_hash: str = ""
+
+
+NOWHERE: Final = Place()
+
+
+class Step(NamedTuple):
+    """A stage's way from the place in the store to the next: over one record."""
+
+    before: Place
+    here: Place
+
+
 class Snapshot(NamedTuple):
     """The state of one partition of detect, and the place in the log that it covers.
 
     Attributes:
-        applied_offset: the last record that the state holds.
-        record_hash: xxh3-64 of that record, in hex: a log made anew has another there.
+        token: the right to write it; see `Claim`.
+        before: the applied offset of the snapshot that this one replaces, -1 for the first.
         settings: the version of the detection settings that made the state.
-        state: the state's bytes.
+        manifest: the digests of all its blocks.
+        blocks: by number, those that differ from the snapshot before.
     """
 
     partition: int
-    applied_offset: int
-    record_hash: str
+    token: int
+    before: int
+    place: Place
     settings: str
-    state: bytes
+    manifest: bytes
+    blocks: Mapping[int, bytes]
+
+
+class Claim(NamedTuple):
+    """The right to write a partition's snapshots, and what the last one was.
+
+    Attributes:
+        token: one more than that of the claim before. Writes with an older one are refused.
+        unsaved: claims in a row without a snapshot between them, this one included.
+        place, settings, manifest: of the last snapshot; its blocks are loaded on their own.
+    """
+
+    token: int
+    unsaved: int
+    place: Place
+    settings: str
+    manifest: bytes
+
+
+class Attempts(NamedTuple):
+    """How often in a row a stage has died of one record, as far as it is known."""
+
+    place: Place
+    deaths: int
+
+
+class Trouble(NamedTuple):
+    """Something about Watchkeep itself that its operators must know; told once by its name."""
+
+    name: str
+    title: str
+    text: str
 
 
 class SignalRow(NamedTuple):
@@ -132,6 +213,11 @@ class Rollups:
     warmup: npt.NDArray[np.float64]
     signals: tuple[SignalRow, ...] = ()
 
+    @property
+    def nbytes(self) -> int:
+        """Tell about how much memory it takes."""
+        return 60 * len(self.at_ms) + 500 * len(self.signals)
+
 
 class Delivery(NamedTuple):
     """One line of the delivery log.
@@ -164,15 +250,51 @@ class Lease(NamedTuple):
     token: int
 
 
-class DetectStore(Protocol):
-    """What detect keeps."""
+class TroubleStore(Protocol):
+    """What every stage that reads a log keeps of records that end it."""
 
-    async def load_snapshot(self, partition: int) -> Snapshot | None:
-        """Read a partition's last snapshot."""
+    async def attempts(self, stage: str, partition: int) -> Attempts | None:
+        """Read, at a start, which record the stage has died of, and how often.
+
+        The record that was noted last, and not called calm, is taken for the one.
+        """
         ...
 
-    async def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
-        """Keep snapshots, all or none."""
+    async def note_attempt(self, stage: str, partition: int, place: Place) -> None:
+        """Note that the stage is about to try a record, or is about to die of it."""
+        ...
+
+    async def calm(self, stage: str, partition: int) -> None:
+        """Note that no record is being tried that the stage may die of."""
+        ...
+
+    async def report(self, trouble: Trouble) -> None:
+        """Have the operators told; the same name again changes nothing."""
+        ...
+
+
+class DetectStore(TroubleStore, Protocol):
+    """What detect keeps.
+
+    Every method raises StoreError when the database can't be reached; nothing was kept then, or
+    the same call again does no harm.
+    """
+
+    async def claim(self, partition: int) -> Claim:
+        """Take the right to write a partition's snapshots from whoever has it."""
+        ...
+
+    async def load_blocks(self, partition: int) -> Mapping[int, bytes]:
+        """Read the blocks of a partition's last snapshot."""
+        ...
+
+    async def save_snapshots(self, snapshots: Sequence[Snapshot]) -> set[int]:
+        """Keep snapshots in one transaction.
+
+        Returns:
+            The partitions whose snapshot was refused: another worker has claimed them, or the last
+            snapshot is not the one that this replaces.
+        """
         ...
 
     async def write_rollups(self, batches: Sequence[Rollups]) -> None:
@@ -180,8 +302,25 @@ class DetectStore(Protocol):
         ...
 
 
-class IncidentStore(Protocol):
-    """What incidents keeps."""
+class PlaceStore(TroubleStore, Protocol):
+    """How far a stage has come that reads one partition, and whose lease it holds."""
+
+    async def place(self, stage: str) -> Place:
+        """Read how far the stage has come."""
+        ...
+
+    async def advance(self, lease: Lease, step: Step) -> None:
+        """Move the place of the lease's stage.
+
+        Raises:
+            LeaseLostError: the lease is another process's, or the place isn't where the
+                step begins.
+        """
+        ...
+
+
+class IncidentStore(PlaceStore, Protocol):
+    """What incidents keeps. What is written with a place moves the stage there, all or nothing."""
 
     async def window_revision(self, window_id: str) -> int:
         """Tell the highest revision taken of a window; 0 for none."""
@@ -191,11 +330,16 @@ class IncidentStore(Protocol):
         """Read the entity's open incident."""
         ...
 
-    async def record(self, lease: Lease, window: Window, incident: Incident, alert: Alert) -> None:
-        """Keep a window's revision, its incident and the alert to publish, in one transaction.
+    async def record(
+        self,
+        lease: Lease,
+        step: Step,
+        told: tuple[Window, Incident, Alert],
+    ) -> None:
+        """Keep a window's revision, its incident and the alert to publish.
 
         Raises:
-            LeaseLostError: the lease is another process's by now; nothing was kept.
+            LeaseLostError: see `advance`; nothing was kept.
         """
         ...
 
@@ -207,20 +351,48 @@ class IncidentStore(Protocol):
         """Take alerts out of the outbox."""
         ...
 
-    async def save_progress(self, log_time_ms: Mapping[int, int]) -> None:
-        """Keep how far detect has come, by shard."""
+    async def changed_since(self, seconds: float) -> Sequence[Incident]:
+        """Read the incidents that have changed in so many seconds, or are still open."""
+        ...
+
+    async def republish(self, lease: Lease, told: Sequence[tuple[Incident, Alert]]) -> None:
+        """Keep incidents with the alerts to publish for them once more.
+
+        Raises:
+            LeaseLostError: the lease is another process's by now; nothing was kept.
+        """
+        ...
+
+    async def save_progress(self, lease: Lease, step: Step, log_time_ms: Mapping[int, int]) -> None:
+        """Keep how far detect has come, by shard.
+
+        Raises:
+            LeaseLostError: see `advance`; nothing was kept.
+        """
         ...
 
 
-class NotifyStore(Protocol):
+class NotifyStore(PlaceStore, Protocol):
     """What notify keeps."""
 
-    async def deliveries(self, alert_id: str) -> Sequence[Delivery]:
-        """Read what was sent about an alert, oldest first."""
+    async def deliveries(self, lease: Lease, alert_id: str) -> Sequence[Delivery]:
+        """Read what was sent about an alert, oldest first.
+
+        Raises:
+            LeaseLostError: the lease is another process's by now: nothing may be sent.
+        """
         ...
 
     async def log_delivery(self, delivery: Delivery) -> None:
         """Keep the outcome of a send."""
+        ...
+
+    async def troubles(self) -> Sequence[Trouble]:
+        """Read what the operators are still to be told, oldest first."""
+        ...
+
+    async def told(self, troubles: Sequence[Trouble]) -> None:
+        """Take note that the operators were told."""
         ...
 
 

@@ -1,55 +1,50 @@
-"""The runtime of detect: apply, publish, hold, snapshot, ack.
+"""The runtime of detect: apply, publish, ack; snapshots beside it.
 
-A frame is applied to its shard's state and dropped; its windows are published and awaited at once;
-its event is held un-acked until a snapshot of the state that contains it is in the store. After a
-crash the log is delivered again from the last snapshot on, meets the same state, and yields the
-same windows.
+A frame is applied to its shard's state, its windows are published and awaited at once, and it is
+acked. Every few minutes, each shard at its own time, the state and the place in the log that it
+covers are written in one transaction, on condition that nobody else has claimed the shard. After a
+crash the log is read again from that place on; it meets the same state, and yields the same
+windows. Closed cells are written beside that, as overwrites that may repeat.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
-import xxhash
-
-from watchkeep.schemas.errors import DecodeError, FrameError
-from watchkeep.schemas.frame import decode
+from watchkeep.schemas.errors import FrameError, LogAnewError, LogError, StoreError
+from watchkeep.schemas.frame import SHARDS, decode
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Progress, Window
 from watchkeep.streams import snapshot
-from watchkeep.streams.dead_letters import bury
-from watchkeep.streams.pipeline import Outcome, Shard
-from watchkeep.streams.ports import DetectStore, Record, Rollups, Sink, Snapshot, Source
+from watchkeep.streams.dead_letters import bury, bury_deadly, is_deadly
+from watchkeep.streams.partitions import Partition, adopt, check
+from watchkeep.streams.patience import patiently
+from watchkeep.streams.pipeline import Outcome
+from watchkeep.streams.places import Standing, guard, record_hash, standing
+from watchkeep.streams.ports import (
+    DetectStore,
+    Place,
+    Record,
+    Rollups,
+    Sink,
+    Snapshot,
+    Source,
+)
 from watchkeep.streams.topics import ANOMALIES
 
 log = logging.getLogger(__name__)
 
-HELD_MAX: Final = 50_000
-_ROLLUPS_MAX: Final = 2_000
+# Closed cells that wait for the store; when it is gone for long, reading pauses here.
+_ROLLUP_BYTES_MAX: Final = 64 * 1024 * 1024
 _KEEP_S: Final = 1.0
-_SAVED_TOGETHER: Final = 16
-
-
-@dataclass(slots=True)
-class Partition:
-    """One partition of the metrics topic in this worker.
-
-    Attributes:
-        applied_offset: the last record that the state holds.
-        told_ms: the log time up to which every window is published.
-        held: applied records that no snapshot covers yet.
-        lock: the state changes, and is written, by one task at a time.
-    """
-
-    shard: Shard
-    applied_offset: int = -1
-    record_hash: str = ""
-    told_ms: int | None = None
-    held: list[Record] = field(default_factory=list)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+# Snapshots written in one transaction: as many as come to so many bytes.
+_SAVED_BYTES: Final = 16 * 1024 * 1024
+# A rebalance waits for the last snapshots so long at most.
+_HAND_OVER_S: Final = 2.0
+_KEPT_S: Final = 60.0
 
 
 class Worker:
@@ -62,33 +57,87 @@ class Worker:
         self._settings = settings
         self._partitions: dict[int, Partition] = {}
         self._rollups: list[Rollups] = []
+        self._rollup_bytes = 0
         self._progress: dict[int, int] = {}
         self._drops: Counter[str] = Counter()
+        self._adopting = asyncio.Lock()
         self._flushing = asyncio.Lock()
+        self._saving = asyncio.Lock()
         self._anew = False
 
     async def take(self, record: Record) -> None:
-        """Apply one record, publish what follows, and hold it."""
-        partition = self._partitions.get(record.partition)
-        if partition is None:
-            partition = self._partitions[record.partition] = await self._load(record.partition)
+        """Apply one record, publish what follows, and ack it."""
+        number = record.partition
+        partition = await self._owned(number)
+        if record.offset > partition.place.offset + 1:
+            await self._catch_up(number, partition, record.offset)
+        await self._apply(number, partition, record)
+        record.ack()
+        await self._relieve()
+
+    async def _owned(self, number: int) -> Partition:
+        """Give a partition, ready to go on; the first time it is claimed and caught up."""
+        async with self._adopting:
+            partition = self._partitions.get(number)
+            if partition is None or not partition.owned:
+                partition = await self._adopt(number, partition)
+            return partition
+
+    async def _adopt(self, number: int, kept: Partition | None) -> Partition:
+        partition, left_open = await patiently(
+            lambda: adopt(number, kept, self._store, self._settings)
+        )
+        await self._publish(left_open)
+        if await check(number, partition, self._source) is Standing.ANEW:
+            self._tell_anew(number)
+        # Shards are saved one after the other, not all at once.
+        now_s = asyncio.get_running_loop().time()
+        partition.saved_s = now_s - self._settings.snapshot_s * number / SHARDS
+        self._partitions[number] = partition
+        await self._catch_up(number, partition, (await self._source.spans([number]))[number].end)
+        if partition.careful:
+            # What was suspicious is behind us, and a snapshot ends the suspicion.
+            await patiently(lambda: self.save([number]))
+            await patiently(lambda: self._store.calm("detect", number))
+            partition.careful = False
+        return partition
+
+    async def _catch_up(self, number: int, partition: Partition, end: int) -> None:
+        """Apply what the log has beyond the state."""
+        async for record in self._source.between(number, partition.place.offset + 1, end):
+            await self._apply(number, partition, record)
+            await self._relieve()
+
+    async def _apply(self, number: int, partition: Partition, record: Record) -> None:
         async with partition.lock:
-            if record.offset <= partition.applied_offset:
-                record.ack()  # The snapshot covers it.
+            if record.offset <= partition.place.offset:
                 return
-            record_hash = _hash(record.value or b"")
-            outcome = await self._apply(partition.shard, record)
+            place = Place(record.offset, record_hash(record.value))
+            outcome = await self._outcome(number, partition, record, place)
             await self._publish(outcome.windows)
             self._rollups.extend(outcome.rollups)
-            partition.applied_offset = record.offset
-            partition.record_hash = record_hash
+            self._rollup_bytes += sum(rollups.nbytes for rollups in outcome.rollups)
+            partition.place = place
             partition.told_ms = partition.shard.time.now_ms()
-            record.value = None
-            partition.held.append(record)
-        if len(self._rollups) >= _ROLLUPS_MAX:
-            await self.flush()
-        if sum(len(p.held) for p in self._partitions.values()) >= HELD_MAX:
-            await self.save(self._partitions)
+
+    async def _outcome(
+        self, number: int, partition: Partition, record: Record, place: Place
+    ) -> Outcome:
+        if is_deadly(record, partition.attempts):
+            await patiently(lambda: bury_deadly(self._sink, self._store, record, "detect"))
+            return Outcome([], [])
+        if partition.careful:
+            await patiently(lambda: self._store.note_attempt("detect", number, place))
+        try:
+            return partition.shard.apply(decode(record.value or b""))
+        except FrameError as error:
+            await bury(self._sink, record, str(error))
+            return Outcome([], [])
+        except Exception:
+            if not partition.careful:
+                with contextlib.suppress(StoreError):
+                    await self._store.note_attempt("detect", number, place)
+            raise
 
     async def _publish(self, windows: Iterable[Window]) -> None:
         for window in windows:
@@ -96,95 +145,148 @@ class Worker:
                 ANOMALIES, window.model_dump_json().encode(), key=window.entity.encode()
             )
 
-    async def _apply(self, shard: Shard, record: Record) -> Outcome:
-        try:
-            return shard.apply(decode(record.value or b""))
-        except FrameError as error:
-            await bury(self._sink, record, error)
-            return Outcome([], [])
-
-    async def _load(self, number: int) -> Partition:
-        """Find the state of a partition that was assigned to this worker."""
-        saved = await self._store.load_snapshot(number)
-        if saved is None:
-            return Partition(Shard(self._settings))
-        try:
-            shard = snapshot.load(saved.state, self._settings)
-        except DecodeError as error:
-            log.warning("shard %d starts cold: %s", number, error)
-            return Partition(Shard(self._settings))
-        if saved.settings != self._settings.version:
-            log.warning("shard %d starts cold: the detection settings have changed", number)
-            await self._publish(shard.end())
-            return Partition(Shard(self._settings))
-        there = await self._source.read(number, saved.applied_offset)
-        if there is None or _hash(there) != saved.record_hash:
-            self._tell_anew(number)
-            return Partition(shard)
-        return Partition(shard, saved.applied_offset, saved.record_hash)
+    async def _relieve(self) -> None:
+        """Wait with reading while too many closed cells wait for the store."""
+        if self._rollup_bytes >= _ROLLUP_BYTES_MAX:
+            await patiently(self.flush)
 
     async def flush(self) -> None:
         """Write the closed cells to the store, and tell how far this worker has come."""
         # One at a time: who returns from here may rely on everything before being written.
         async with self._flushing:
             batches, self._rollups = self._rollups, []
-            reached = {n: p.told_ms for n, p in self._partitions.items() if p.told_ms is not None}
-            if batches:
-                await self._store.write_rollups(batches)
+            size, self._rollup_bytes = self._rollup_bytes, 0
+            reached = {
+                number: partition.told_ms
+                for number, partition in self._partitions.items()
+                if partition.told_ms is not None and partition.owned
+            }
+            try:
+                if batches:
+                    await self._store.write_rollups(batches)
+            except BaseException:
+                self._rollups = batches + self._rollups
+                self._rollup_bytes += size
+                raise
             if reached != self._progress:
                 message = Progress(log_time_ms=reached)
                 await self._sink.send(ANOMALIES, message.model_dump_json().encode())
                 self._progress = reached
 
     async def save(self, numbers: Iterable[int]) -> None:
-        """Write snapshots of partitions, then ack the records that they cover."""
-        due = [number for number in numbers if self._partitions[number].held]
-        for begin in range(0, len(due), _SAVED_TOGETHER):
-            taken = [await self._snapshot(n) for n in due[begin : begin + _SAVED_TOGETHER]]
-            # The cells that a snapshot has closed are written before what closed them is acked.
-            await self.flush()
-            await self._store.save_snapshots([saved for saved, _ in taken])
-            for _, covered in taken:
-                for record in covered:
-                    record.ack()
+        """Write snapshots of partitions, in transactions of a bounded size."""
+        async with self._saving:
+            waiting: list[Snapshot] = []
+            for number in numbers:
+                partition = self._partitions.get(number)
+                if partition is None or partition.place == partition.saved:
+                    continue
+                waiting.append(await self._snapshot(number, partition))
+                if sum(_size(snapshot) for snapshot in waiting) >= _SAVED_BYTES:
+                    await self._write(waiting)
+                    waiting = []
+            if waiting:
+                await self._write(waiting)
         self._tell_drops()
 
-    async def _snapshot(self, number: int) -> tuple[Snapshot, list[Record]]:
-        """Take a partition's state, and the held records that it covers."""
-        partition = self._partitions[number]
+    async def _snapshot(self, number: int, partition: Partition) -> Snapshot:
         async with partition.lock:
-            covered, partition.held = partition.held, []
-            return (
-                Snapshot(
-                    number,
-                    partition.applied_offset,
-                    partition.record_hash,
-                    self._settings.version,
-                    snapshot.dump(partition.shard),
-                ),
-                covered,
-            )
+            copy, place = snapshot.capture(partition.shard), partition.place
+        manifest, blocks = await asyncio.to_thread(snapshot.cut, copy, partition.manifest)
+        return Snapshot(
+            number,
+            partition.token,
+            partition.saved.offset,
+            place,
+            self._settings.version,
+            manifest,
+            blocks,
+        )
+
+    async def _write(self, snapshots: list[Snapshot]) -> None:
+        # The cells that a snapshot has closed are written before what closed them is behind us.
+        await self.flush()
+        for number in [s.partition for s in snapshots]:
+            witness = self._partitions[number].witness
+            if witness.offset < 0:
+                continue
+            if await standing(self._source, number, witness) is Standing.ANEW:
+                # This state holds records of two logs, and may have missed some of the new one.
+                raise LogAnewError(f"shard {number}: the log was made anew while it was read")
+        refused = await self._store.save_snapshots(snapshots)
+        now_s = asyncio.get_running_loop().time()
+        for saved_one in snapshots:
+            partition = self._partitions[saved_one.partition]
+            if saved_one.partition in refused:
+                log.warning(
+                    "shard %d: another worker has claimed it, or the database was restored; its "
+                    "state here is dropped",
+                    saved_one.partition,
+                )
+                del self._partitions[saved_one.partition]
+                continue
+            partition.saved = partition.witness = saved_one.place
+            partition.manifest = saved_one.manifest
+            partition.saved_s = now_s
 
     async def give_up(self, numbers: set[int]) -> None:
-        """Save partitions that go to another worker, and forget them."""
-        await self.save(numbers & self._partitions.keys())
-        for number in numbers:
-            self._partitions.pop(number, None)
+        """Save partitions that go to another worker; their states are kept for a while."""
+        try:
+            async with asyncio.timeout(_HAND_OVER_S):
+                await self.save(numbers & self._partitions.keys())
+        except (StoreError, TimeoutError) as error:
+            log.warning("partitions go without a last snapshot, the log has it all: %r", error)
+        for number in numbers & self._partitions.keys():
+            self._partitions[number].owned = False
+            self._partitions[number].saved_s = asyncio.get_running_loop().time()
 
     async def keep(self) -> None:
-        """Flush every second and save every `snapshot_s`; runs as long as the worker."""
-        loop = asyncio.get_running_loop()
-        saved_s = loop.time()
+        """Flush every second, and save what is due; runs as long as the worker."""
         while True:
             await asyncio.sleep(_KEEP_S)
-            await self.flush()
-            if loop.time() - saved_s >= self._settings.snapshot_s:
-                await self.save(self._partitions)
-                saved_s = loop.time()
+            try:
+                await self.flush()
+                await self.save(self._due())
+            except StoreError as error:
+                log.warning("the database is out of reach, detection goes on: %s", error)
+            except LogError as error:
+                log.warning("the log is out of reach: %s", error)
+
+    def _due(self) -> list[int]:
+        now_s = asyncio.get_running_loop().time()
+        for number in [
+            number
+            for number, partition in self._partitions.items()
+            if not partition.owned and now_s - partition.saved_s > _KEPT_S
+        ]:
+            del self._partitions[number]
+        return [
+            number
+            for number, partition in self._partitions.items()
+            if partition.owned and now_s - partition.saved_s >= self._settings.snapshot_s
+        ]
+
+    async def adopt_assigned(self) -> None:
+        """Catch up with partitions that are assigned but silent; runs as long as the worker."""
+        while True:
+            await asyncio.sleep(_KEEP_S)
+            await self.adopt_all()
+
+    async def adopt_all(self) -> None:
+        """Catch up with every partition that is assigned."""
+        for number in sorted(self._source.assigned()):
+            await self._owned(number)
+
+    def offsets(self) -> dict[int, int]:
+        """Tell the last offset applied of each partition that is owned."""
+        return {n: p.place.offset for n, p in self._partitions.items() if p.owned}
 
     async def save_all(self) -> None:
         """Save everything, before a stop."""
-        await self.save(self._partitions)
+        try:
+            await self.save(list(self._partitions))
+        except StoreError as error:
+            log.warning("stops without a last snapshot, the log has it all: %s", error)
 
     def _tell_anew(self, number: int) -> None:
         """Say that a log was made anew: all shards share its fate, so the first says it loudly."""
@@ -205,17 +307,26 @@ class Worker:
             self._drops = drops
 
 
-def _hash(value: bytes) -> str:
-    return xxhash.xxh3_64_hexdigest(value)
+def _size(saved: Snapshot) -> int:
+    return sum(map(len, saved.blocks.values()))
 
 
 async def run(source: Source, *, sink: Sink, store: DetectStore, settings: Detect) -> None:
     """Run detect until its source ends."""
     worker = Worker(source, sink, store, settings)
     source.when_revoked(worker.give_up)
+    await worker.adopt_all()
     async with asyncio.TaskGroup() as tasks:
-        keeper = tasks.create_task(worker.keep())
+        beside = [
+            tasks.create_task(task)
+            for task in (
+                worker.keep(),
+                worker.adopt_assigned(),
+                guard(source, worker.offsets),
+            )
+        ]
         async for record in source.records():
             await worker.take(record)
-        keeper.cancel()
+        for task in beside:
+            task.cancel()
     await worker.save_all()

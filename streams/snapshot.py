@@ -1,13 +1,17 @@
-"""Snapshots: the state of a shard as bytes, and back.
+"""Snapshots: the state of a shard as blocks of bytes, and back.
 
-Layout: magic "WKS1", xxh3-64 of what follows, then zstd of a numpy archive: the columns by name,
-and one JSON text for what is no column.
+A state is one stream of bytes: its columns, each padded to 64 bytes, then a JSON text with the
+columns' places and all that is no column, then that text's length (u64). The stream is cut into
+blocks of 256 KiB. A snapshot holds each block compressed (zstd), and a manifest: magic "WKS2", the
+stream's length (u64) and the xxh3-64 of every block. Columns grow by doubling, so between two
+snapshots most stay where they are, and only blocks whose digest has changed are written.
 """
 
-import io
 import json
+import struct
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 import cramjam
 import numpy as np
@@ -22,46 +26,65 @@ from watchkeep.schemas.frame import SenderTime
 from watchkeep.schemas.settings import Detect
 from watchkeep.streams.pipeline import Cluster, Shard
 
-_MAGIC: Final = b"WKS1"
+_MAGIC: Final = b"WKS2"
+_HEADER: Final = struct.Struct("<4sQ")
+_TAIL: Final = struct.Struct("<Q")
+_DIGEST_BYTES: Final = 8
+_ALIGN: Final = 64
 _LEVEL: Final = 1
-_HEAD: Final = "head"
+BLOCK_BYTES: Final = 256 * 1024
 
-Columns = dict[str, npt.NDArray[Any]]
+Column = npt.NDArray[Any]
 
 
-def dump(shard: Shard) -> bytes:
-    """Write a shard's state as bytes."""
+@dataclass(slots=True)
+class Capture:
+    """A copy of a state at one moment, to be written while the state goes on.
+
+    Attributes:
+        head: what is no column.
+    """
+
+    head: dict[str, Any]
+    columns: dict[str, Column] = field(default_factory=dict)
+
+
+class Blocks(NamedTuple):
+    """A state, cut into blocks.
+
+    Attributes:
+        changed: by number, compressed, those that differ from the manifest before.
+    """
+
+    manifest: bytes
+    changed: dict[int, bytes]
+
+
+def capture(shard: Shard) -> Capture:
+    """Copy a shard's state: fast, as the shard waits for it."""
     names = sorted(shard.clusters)
-    columns: Columns = {}
-    head = {
-        "tick_ms": shard.time.tick_ms,
-        "senders": list(shard.time.senders.values()),
-        "clusters": [
-            {"name": name} | _dump_cluster(shard.clusters[name], f"{i}/", columns)
-            for i, name in enumerate(names)
-        ],
-    }
-    columns[_HEAD] = np.frombuffer(json.dumps(head).encode(), np.uint8)
-    archive = io.BytesIO()
-    np.savez(archive, **columns)  # type: ignore[arg-type] # Its stub takes the names for options.
-    packed = bytes(cramjam.zstd.compress(archive.getvalue(), level=_LEVEL))
-    return _MAGIC + xxhash.xxh3_64_digest(packed) + packed
+    copy = Capture({"tick_ms": shard.time.tick_ms, "senders": list(shard.time.senders.values())})
+    copy.head["clusters"] = [
+        {"name": name} | _capture_cluster(shard.clusters[name], f"{i}/", copy.columns)
+        for i, name in enumerate(names)
+    ]
+    return copy
 
 
-def _dump_cluster(cluster: Cluster, prefix: str, columns: Columns) -> dict[str, Any]:
+def _capture_cluster(cluster: Cluster, prefix: str, columns: dict[str, Column]) -> dict[str, Any]:
     fold = cluster.fold
     ids = np.fromiter(fold.slot_of, np.uint64, len(fold.slot_of))
-    columns[prefix + "ids"] = ids
-    columns[prefix + "slots"] = np.fromiter(fold.slot_of.values(), np.int64, len(ids))
     for part, arrays in _parts(cluster).items():
         columns.update({f"{prefix}{part}/{k}": column for k, column in arrays.dump().items()})
     for index, cell in fold.open.items():
         columns[f"{prefix}open/{index}"] = np.stack([cell.weighted, cell.covered])
+    columns[prefix + "ids"] = ids
+    columns[prefix + "slots"] = np.fromiter(fold.slot_of.values(), np.int64, len(ids))
     return {
         "used": fold.slots.used,
         "next_cell": fold.next_cell,
         "open": list(fold.open),
-        "signals": fold.signals,
+        "signals": list(fold.signals),
         "members": list(fold.members),
         "windows": cluster.windows.dump(),
     }
@@ -75,32 +98,98 @@ def _parts(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def load(state: bytes, settings: Detect) -> Shard:
+def cut(copy: Capture, before: bytes) -> Blocks:
+    """Write a copied state as blocks.
+
+    Args:
+        copy: the state.
+        before: the manifest of the snapshot that is there; empty for none.
+    """
+    stream = memoryview(_stream(copy))
+    pieces = [stream[i : i + BLOCK_BYTES] for i in range(0, len(stream), BLOCK_BYTES)]
+    digests = [xxhash.xxh3_64_digest(piece) for piece in pieces]
+    known = _digests(before)
+    changed = {
+        i: bytes(cramjam.zstd.compress(piece, level=_LEVEL))
+        for i, (piece, digest) in enumerate(zip(pieces, digests, strict=True))
+        if i >= len(known) or known[i] != digest
+    }
+    return Blocks(_HEADER.pack(_MAGIC, len(stream)) + b"".join(digests), changed)
+
+
+def _stream(copy: Capture) -> bytes:
+    parts: list[memoryview | bytes] = []
+    table = []
+    size = 0
+    # What grows or goes with every new series or cell comes last, and so moves no other column.
+    for name, column in sorted(copy.columns.items(), key=lambda item: _is_fleeting(item[0])):
+        table.append((name, column.dtype.str, column.shape, size))
+        padding = -column.nbytes % _ALIGN
+        parts += (column.reshape(-1).view(np.uint8).data, bytes(padding))
+        size += column.nbytes + padding
+    text = json.dumps(copy.head | {"columns": table}).encode()
+    return b"".join((*parts, text, _TAIL.pack(len(text))))
+
+
+def _is_fleeting(name: str) -> bool:
+    return name.split("/")[1] in {"open", "ids", "slots"}
+
+
+def _digests(manifest: bytes) -> list[bytes]:
+    rest = manifest[_HEADER.size :]
+    return [rest[i : i + _DIGEST_BYTES] for i in range(0, len(rest), _DIGEST_BYTES)]
+
+
+def count(manifest: bytes) -> int:
+    """Tell how many blocks a snapshot has."""
+    return len(_digests(manifest))
+
+
+def load(manifest: bytes, blocks: Mapping[int, bytes], settings: Detect) -> Shard:
     """Read a shard's state back.
 
     Raises:
-        DecodeError: the bytes are damaged, or of another version.
+        DecodeError: the snapshot is damaged, or of another version.
     """
-    if state[:4] != _MAGIC:
-        raise DecodeError(f"the snapshot is of another version: it begins with {state[:4]!r}")
-    if xxhash.xxh3_64_digest(state[12:]) != state[4:12]:
-        raise DecodeError("the snapshot is damaged: its checksum differs")
-    archive = io.BytesIO(bytes(cramjam.zstd.decompress(state[12:])))
-    with np.load(archive, allow_pickle=False) as columns:
-        head = json.loads(columns[_HEAD].tobytes())
-        shard = Shard(settings)
-        senders = [SenderTime(*sender) for sender in head["senders"]]
-        shard.time = LogTime(senders, head["tick_ms"])
-        for i, entry in enumerate(head["clusters"]):
-            shard.clusters[entry["name"]] = _load_cluster(entry, f"{i}/", columns, settings)
+    head, columns = _read(_joined(manifest, blocks))
+    shard = Shard(settings)
+    senders = [SenderTime(*sender) for sender in head["senders"]]
+    shard.time = LogTime(senders, head["tick_ms"])
+    for i, entry in enumerate(head["clusters"]):
+        shard.clusters[entry["name"]] = _load_cluster(entry, f"{i}/", columns, settings)
     return shard
 
 
+def _joined(manifest: bytes, blocks: Mapping[int, bytes]) -> bytes:
+    if manifest[:4] != _MAGIC:
+        raise DecodeError(f"the snapshot is of another version: it begins with {manifest[:4]!r}")
+    pieces = []
+    for i, digest in enumerate(_digests(manifest)):
+        if i not in blocks:
+            raise DecodeError(f"the snapshot is damaged: block {i} is missing")
+        try:
+            piece = bytes(cramjam.zstd.decompress(blocks[i]))
+        except cramjam.DecompressionError as error:
+            raise DecodeError(f"the snapshot is damaged: block {i}: {error}") from error
+        if xxhash.xxh3_64_digest(piece) != digest:
+            raise DecodeError(f"the snapshot is damaged: the checksum of block {i} differs")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _read(stream: bytes) -> tuple[dict[str, Any], dict[str, Column]]:
+    (length,) = _TAIL.unpack(stream[-_TAIL.size :])
+    end = len(stream) - _TAIL.size
+    head = json.loads(stream[end - length : end])
+    columns = {
+        name: np.frombuffer(stream, dtype, int(np.prod(shape)), offset).reshape(shape)
+        for name, dtype, shape, offset in head.pop("columns")
+    }
+    return head, columns
+
+
 def _load_cluster(
-    entry: dict[str, Any],
-    prefix: str,
-    columns: Mapping[str, npt.NDArray[Any]],
-    settings: Detect,
+    entry: dict[str, Any], prefix: str, columns: Mapping[str, Column], settings: Detect
 ) -> Cluster:
     cluster = Cluster(settings)
     fold = cluster.fold

@@ -46,7 +46,13 @@ async def run_incidents(settings: Settings, stop: asyncio.Event) -> None:
         held(store, "incidents", stop) as lease,
     ):
         if lease is not None:
-            handler = functools.partial(incidents.follow, sink=sink, store=store, lease=lease)
+            handler = functools.partial(
+                incidents.follow,
+                sink=sink,
+                store=store,
+                lease=lease,
+                alerts=kafka.tail(settings.broker.bootstrap, ALERTS, follow=False),
+            )
             await kafka.consume(settings.broker, "watchkeep-incidents", ANOMALIES, handler, stop)
 
 
@@ -56,6 +62,7 @@ async def run_notify(settings: Settings, stop: asyncio.Event) -> None:
     told = receivers(settings.notify.urls, settings.notify.timeout_s)
     if settings.notify.terminal:
         told.append(Terminal(sys.stdout))
+    teller = notify.Teller(told, settings.notify.attempts, settings.notify.blind_after_s)
     async with (
         open_store(url) as store,
         kafka.open_sink(settings.broker) as sink,
@@ -66,8 +73,8 @@ async def run_notify(settings: Settings, stop: asyncio.Event) -> None:
                 notify.follow,
                 sink=sink,
                 store=store,
-                receivers=told,
-                attempts=settings.notify.attempts,
+                lease=lease,
+                teller=teller,
             )
             await kafka.consume(settings.broker, "watchkeep-notify", ALERTS, handler, stop)
 

@@ -62,10 +62,13 @@ async def test_what_is_written_meanwhile_comes_too(log: MemoryLog) -> None:
     assert values == [b"not asked for", b"more", b"more"]
 
 
-async def test_a_record_is_read_by_its_place(log: MemoryLog) -> None:
+async def test_records_are_read_by_their_places(log: MemoryLog) -> None:
     source: Source = log.source("t", "g")
-    assert await source.read(0, 1) == b"b"
-    assert [await source.read(*place) for place in ((0, 3), (0, -1), (7, 0))] == [None] * 3
+    assert source.assigned() == {0, 5}
+    assert await source.spans([0, 5, 7]) == {0: (0, 3), 5: (0, 1), 7: (0, 0)}
+    assert places([record async for record in source.between(0, 1, 9)]) == ALL[1:3]
+    assert places([record async for record in source.between(0, -5, 1)]) == ALL[:1]
+    assert not [record async for record in source.between(7, 0, 9)]
     assert sorted(log.partitions) == [("other", 0), ("t", 0), ("t", 5)]
 
 

@@ -14,8 +14,20 @@ from watchkeep.schemas.alert import Alert, Incident
 from watchkeep.schemas.errors import ConfigError, LeaseLostError
 from watchkeep.schemas.window import Direction, Evidence, Window, WindowState
 from watchkeep.streams.gateway import WallClock
-from watchkeep.streams.memory import MemoryStore
-from watchkeep.streams.ports import Delivery, Lease, Rollups, SignalRow, Snapshot
+from watchkeep.streams.memory_store import MemoryStore
+from watchkeep.streams.ports import (
+    NOWHERE,
+    Attempts,
+    Claim,
+    Delivery,
+    Lease,
+    Place,
+    Rollups,
+    SignalRow,
+    Snapshot,
+    Step,
+    Trouble,
+)
 from watchkeep.streams.store import PgStore, check, migrate, open_store
 
 ENTITY = "workload/c/shop/cart"
@@ -74,12 +86,19 @@ def a_window(revision: int = 1, state: WindowState = WindowState.OPEN, name: str
 async def recorded(store: Store, lease: Lease, window: Window) -> tuple[Incident, Alert]:
     incident = advance(await store.incident_of(window.entity), window)
     alert = alert_of(incident)
-    await store.record(lease, window, incident, alert)
+    await store.record(lease, await a_step(store), (window, incident, alert))
     return incident, alert
 
 
-async def leased(store: Store, holder: str = "a", ttl_s: float = 60) -> Lease:
-    lease = await store.acquire_lease("incidents", holder, ttl_s)
+async def a_step(store: Store, stage: str = "incidents") -> Step:
+    before = await store.place(stage)
+    return Step(before, Place(before.offset + 1, "aa"))
+
+
+async def leased(
+    store: Store, holder: str = "a", ttl_s: float = 60, name: str = "incidents"
+) -> Lease:
+    lease = await store.acquire_lease(name, holder, ttl_s)
     assert lease is not None
     return lease
 
@@ -103,15 +122,103 @@ def a_batch(values: list[float], at_ms: int = AT_MS) -> Rollups:
     )
 
 
-async def test_a_snapshot_is_read_back_and_replaced(store: Store) -> None:
-    assert await store.load_snapshot(3) is None
-    first = Snapshot(3, 41, "aa", "s", b"\x00state")
-    await store.save_snapshots([first, first._replace(partition=4)])
-    assert await store.load_snapshot(3) == first
-    second = first._replace(applied_offset=42, state=b"later")
-    await store.save_snapshots([second])
-    assert await store.load_snapshot(3) == second
-    assert await store.load_snapshot(4) == first._replace(partition=4)
+MANIFEST = b"WKS2" + bytes(8) + bytes(16)  # Of two blocks.
+
+
+async def a_snapshot(store: Store, partition: int = 3) -> Snapshot:
+    token = (await store.claim(partition)).token
+    blocks = {0: b"\x00zero", 1: b"one"}
+    return Snapshot(partition, token, -1, Place(41, "aa"), "s", MANIFEST, blocks)
+
+
+async def test_the_first_claim_finds_nothing(store: Store) -> None:
+    assert await store.claim(3) == Claim(1, 1, NOWHERE, "", b"")
+    assert await store.claim(4) == Claim(1, 1, NOWHERE, "", b"")
+
+
+async def test_a_snapshot_is_read_back_and_its_changed_blocks_replaced(store: Store) -> None:
+    first = await a_snapshot(store)
+    other = (await a_snapshot(store, 4))._replace(blocks={0: b"x", 1: b"y"})
+    assert await store.save_snapshots([first, other]) == set()
+    assert await store.load_blocks(3) == {0: b"\x00zero", 1: b"one"}
+    second = first._replace(before=41, place=Place(42, "bb"), blocks={1: b"later"})
+    assert await store.save_snapshots([second]) == set()
+    assert await store.load_blocks(3) == {0: b"\x00zero", 1: b"later"}
+    assert await store.load_blocks(4) == {0: b"x", 1: b"y"}
+    assert await store.claim(3) == Claim(2, 1, Place(42, "bb"), "s", MANIFEST)
+
+
+async def test_a_snapshot_that_has_shrunk_keeps_no_old_blocks(store: Store) -> None:
+    first = await a_snapshot(store)
+    await store.save_snapshots([first])
+    fewer = first._replace(before=41, place=Place(42, "bb"), manifest=MANIFEST[:-8], blocks={})
+    await store.save_snapshots([fewer])
+    assert await store.load_blocks(3) == {0: b"\x00zero"}
+
+
+async def test_who_was_succeeded_can_not_overwrite_the_successor(store: Store) -> None:
+    first, other = await a_snapshot(store), await a_snapshot(store, 4)
+    successor = await a_snapshot(store)
+    assert await store.save_snapshots([first, other]) == {3}
+    assert await store.load_blocks(4) == other.blocks
+    assert await store.save_snapshots([successor]) == set()
+    late = first._replace(before=41, place=Place(99, "cc"))
+    assert await store.save_snapshots([late]) == {3}
+    assert (await store.claim(3)).place == Place(41, "aa")
+
+
+async def test_changed_blocks_are_refused_on_another_snapshot_than_theirs(store: Store) -> None:
+    first = await a_snapshot(store)
+    await store.save_snapshots([first])
+    assert await store.save_snapshots([first._replace(before=40, place=Place(43, "bb"))]) == {3}
+    assert (await store.claim(3)).place == Place(41, "aa")
+
+
+async def test_claims_without_a_snapshot_are_counted(store: Store) -> None:
+    assert [(await store.claim(3)).unsaved for _ in range(3)] == [1, 2, 3]
+    await store.save_snapshots([(await a_snapshot(store))])
+    assert (await store.claim(3)).unsaved == 1
+
+
+async def test_a_place_moves_on_from_where_it_is(store: Store) -> None:
+    lease = await leased(store)
+    assert await store.place("incidents") == NOWHERE
+    await store.advance(lease, Step(NOWHERE, Place(0, "aa")))
+    await store.advance(lease, Step(Place(0, "aa"), Place(7, "bb")))
+    assert await store.place("incidents") == Place(7, "bb")
+    for wrong in (NOWHERE, Place(0, "aa"), Place(7, "cc")):
+        with pytest.raises(LeaseLostError):
+            await store.advance(lease, Step(wrong, Place(8, "dd")))
+    assert await store.place("incidents") == Place(7, "bb")
+    # A log made anew is read from its beginning.
+    await store.advance(lease, Step(Place(7, "bb"), Place(0, "ee")))
+    assert await store.place("notify") == NOWHERE
+
+
+async def test_what_a_stage_died_of_is_counted_in_a_row(store: Store) -> None:
+    assert await store.attempts("detect", 3) is None
+    one, two = Place(7, "aa"), Place(8, "bb")
+    for deaths in (1, 2):
+        await store.note_attempt("detect", 3, one)
+        assert await store.attempts("detect", 3) == Attempts(one, deaths)
+        assert await store.attempts("detect", 3) == Attempts(one, deaths)
+    await store.note_attempt("detect", 3, two)
+    await store.calm("detect", 3)
+    assert await store.attempts("detect", 3) == Attempts(one, 2)
+    await store.note_attempt("detect", 3, one)
+    await store.note_attempt("detect", 3, two)
+    assert await store.attempts("detect", 3) == Attempts(two, 1)
+    assert await store.attempts("detect", 4) is None
+
+
+async def test_a_trouble_is_told_once(store: Store) -> None:
+    trouble = Trouble("deadly/t/0/7", "a title", "a text")
+    await store.report(trouble)
+    await store.report(trouble._replace(title="again"))
+    assert list(await store.troubles()) == [trouble]
+    await store.told([trouble])
+    await store.report(trouble)
+    assert list(await store.troubles()) == []
 
 
 async def test_an_incident_is_kept_with_its_window_and_alert(store: Store) -> None:
@@ -146,9 +253,11 @@ async def test_a_revision_that_was_taken_changes_nothing(store: Store) -> None:
     lease = await leased(store)
     incident, alert = await recorded(store, lease, a_window())
     later = incident.model_copy(update={"revision": 2})
-    await store.record(lease, a_window(), later, alert_of(later))
+    step = await a_step(store)
+    await store.record(lease, step, (a_window(), later, alert_of(later)))
     assert await store.incident_of(ENTITY) == incident
     assert await store.unpublished() == [alert]
+    assert await store.place("incidents") == step.here
 
 
 async def test_an_incident_s_revision_only_grows(store: Store) -> None:
@@ -156,7 +265,7 @@ async def test_an_incident_s_revision_only_grows(store: Store) -> None:
     first, _ = await recorded(store, lease, a_window(1))
     second, alert = await recorded(store, lease, a_window(2))
     after = alert.model_copy(update={"revision": 3})
-    await store.record(lease, a_window(3), first, after)
+    await store.record(lease, await a_step(store), (a_window(3), first, after))
     assert await store.incident_of(ENTITY) == second
 
 
@@ -165,8 +274,10 @@ async def test_an_entity_has_one_firing_incident(store: Store) -> None:
     incident, alert = await recorded(store, lease, a_window())
     other = a_window(name="w2")
     second = advance(None, other)
+    step = await a_step(store)
     with pytest.raises((AssertionError, psycopg.errors.UniqueViolation)):
-        await store.record(lease, other, second, alert_of(second))
+        await store.record(lease, step, (other, second, alert_of(second)))
+    assert await store.place("incidents") == step.before
     assert await store.window_revision("w2") == 0
     assert await store.incident_of(ENTITY) == incident
     assert await store.unpublished() == [alert]
@@ -214,17 +325,38 @@ async def test_who_lost_the_lease_keeps_nothing(store: Store) -> None:
 
 
 async def test_deliveries_are_kept_in_order(store: Store) -> None:
+    lease = await leased(store, name="notify")
     sent = Delivery("i1", 1, "json-1", "new", "sent", 1, "")
     failed = Delivery("i1", 2, "json-1", "resolved", "failed", 5, "timeout")
     for delivery in (sent, failed, sent._replace(alert_id="i2")):
         await store.log_delivery(delivery)
-    assert list(await store.deliveries("i1")) == [sent, failed]
+    assert list(await store.deliveries(lease, "i1")) == [sent, failed]
+
+
+async def test_who_lost_the_lease_learns_it_before_sending(store: Store) -> None:
+    lease = await leased(store, name="notify")
+    await store.release_lease(lease)
+    await leased(store, "b", name="notify")
+    with pytest.raises(LeaseLostError):
+        await store.deliveries(lease, "i1")
 
 
 async def test_progress_is_kept_by_shard(store: Store) -> None:
-    await store.save_progress({0: 5, 63: 7})
-    await store.save_progress({0: 6})
+    lease = await leased(store)
+    await store.save_progress(lease, await a_step(store), {0: 5, 63: 7})
+    await store.save_progress(lease, await a_step(store), {0: 6})
     assert await store.log_times() == {0: 6, 63: 7}
+
+
+async def test_changed_incidents_can_be_published_again(store: Store) -> None:
+    lease = await leased(store)
+    incident, alert = await recorded(store, lease, a_window())
+    await store.published([alert])
+    assert list(await store.changed_since(3_600)) == [incident]
+    lifted = incident.model_copy(update={"revision": 7})
+    await store.republish(lease, [(incident, alert), (lifted, alert_of(lifted))])
+    assert list(await store.unpublished()) == [alert, alert_of(lifted)]
+    assert await store.incident_of(ENTITY) == lifted
 
 
 async def test_the_same_cell_again_overwrites(database_url: str) -> None:
@@ -252,7 +384,7 @@ async def test_two_writers_may_begin_a_day_together(database_url: str) -> None:
 
 async def test_migrating_again_changes_nothing(database_url: str) -> None:
     first = await asyncio.gather(migrate(database_url), migrate(database_url))
-    assert sorted(first) == [[], ["0001_core.sql"]]
+    assert sorted(first) == [[], ["0001_core.sql", "0002_delivery.sql"]]
     assert await migrate(database_url) == []
 
 

@@ -15,7 +15,8 @@ from watchkeep.shop.remote_write import encode, metadata
 from watchkeep.streams import incidents, notify, remote_write, runtime
 from watchkeep.streams.demo_report import false_alerts, incidents_of, match
 from watchkeep.streams.intake import EventClock, Intake
-from watchkeep.streams.memory import MemoryLog, MemoryStore
+from watchkeep.streams.memory import MemoryLog
+from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.topics import ALERTS, ANOMALIES, DEAD_LETTERS, METRICS
 
 DAYS = 0.5
@@ -61,9 +62,13 @@ async def told(log: MemoryLog, store: MemoryStore, inbox: Inbox) -> None:
     lease = await store.acquire_lease("incidents", "test", 1e9)
     assert lease is not None
     source = log.source(ANOMALIES, "incidents")
-    await incidents.follow(source, sink=log, store=store, lease=lease)
+    alerts = log.source(ALERTS, "nobody").records()
+    await incidents.follow(source, sink=log, store=store, lease=lease, alerts=alerts)
+    lease = await store.acquire_lease("notify", "test", 1e9)
+    assert lease is not None
     source = log.source(ALERTS, "notify")
-    await notify.follow(source, sink=log, store=store, receivers=[inbox], attempts=3)
+    teller = notify.Teller([inbox], attempts=3, blind_after_s=60)
+    await notify.follow(source, sink=log, store=store, lease=lease, teller=teller)
 
 
 def windows(log: MemoryLog) -> list[Window]:
@@ -178,7 +183,7 @@ async def test_a_log_made_anew_is_read_from_its_beginning(
     await detected(new, store)
     assert "the log was made anew" in caplog.text
     assert all(
-        store.snapshots[shard].applied_offset == len(entries) - 1
+        store.snapshots[shard].place.offset == len(entries) - 1
         for (topic, shard), entries in new.partitions.items()
         if topic == METRICS
     )
@@ -204,5 +209,7 @@ async def test_a_receiver_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPa
     await filled(log, Shop(11, DAYS))
     await detected(log, store)
     await told(log, store, inbox)
-    lines = [line for alert in store.alerts for line in await store.deliveries(alert.alert_id)]
-    assert {(line.outcome, line.attempts) for line in lines} >= {("failed", 3), ("sent", 2)}
+    assert {(line.outcome, line.attempts) for line in store.delivered} >= {
+        ("failed", 3),
+        ("sent", 2),
+    }

@@ -6,11 +6,14 @@ import pytest
 
 from watchkeep.enrichers.incidents import advance
 from watchkeep.enrichers.template import alert_of
-from watchkeep.schemas.alert import decode
+from watchkeep.schemas.alert import Incident, decode
+from watchkeep.schemas.errors import LeaseLostError
 from watchkeep.schemas.window import Direction, Evidence, Progress, Window, WindowState
 from watchkeep.streams import incidents
-from watchkeep.streams.memory import MemoryLog, MemoryStore
-from watchkeep.streams.ports import Lease
+from watchkeep.streams.memory import MemoryLog
+from watchkeep.streams.memory_store import MemoryStore
+from watchkeep.streams.places import record_hash
+from watchkeep.streams.ports import NOWHERE, Lease, Place, Step
 from watchkeep.streams.topics import ALERTS, ANOMALIES, DEAD_LETTERS
 
 AT_MS = 1_772_409_600_000
@@ -64,9 +67,14 @@ async def followed(*records: Window | Progress) -> tuple[MemoryLog, MemoryStore]
     lease = await leased(store)
     for record in records:
         await log.send(ANOMALIES, record.model_dump_json().encode())
-    source = log.source(ANOMALIES, "incidents")
-    await incidents.follow(source, sink=log, store=store, lease=lease)
+    await follow(log, store, lease)
     return log, store
+
+
+async def follow(log: MemoryLog, store: MemoryStore, lease: Lease) -> None:
+    source = log.source(ANOMALIES, "incidents")
+    alerts = log.source(ALERTS, "nobody").records()
+    await incidents.follow(source, sink=log, store=store, lease=lease, alerts=alerts)
 
 
 def told(log: MemoryLog) -> list[tuple[str, int, str]]:
@@ -108,10 +116,11 @@ async def test_what_a_crash_left_in_the_outbox_goes_out_first() -> None:
     log, store = MemoryLog(), MemoryStore()
     lease = await leased(store)
     first = advance(None, window(1))
-    await store.record(lease, window(1), first, alert_of(first))
+    await log.send(ANOMALIES, window(1).model_dump_json().encode())
+    step = Step(NOWHERE, Place(0, record_hash(log.values(ANOMALIES)[0])))
+    await store.record(lease, step, (window(1), first, alert_of(first)))
     await log.send(ANOMALIES, window(2).model_dump_json().encode())
-    source = log.source(ANOMALIES, "incidents")
-    await incidents.follow(source, sink=log, store=store, lease=lease)
+    await follow(log, store, lease)
     assert told(log) == [("w1", 1, "firing"), ("w1", 2, "firing")]
     assert await store.unpublished() == []
 
@@ -130,3 +139,81 @@ async def test_a_window_that_no_alert_can_tell_of_does_not_stop_the_next(
     assert log.values(DEAD_LETTERS) == [bad.model_dump_json().encode()]
     assert told(log) == [("w1", 1, "firing")]
     assert log.committed["incidents", ANOMALIES, 0] == 2
+
+
+async def test_a_successor_makes_the_topic_s_last_word_the_newest() -> None:
+    log, store = await followed(window(1), window(2))
+    old = next(value for value in log.values(ALERTS))
+    await log.send(ALERTS, old, key=b"w1")  # A paused predecessor wakes up.
+    await follow(log, store, await leased(store))
+    assert told(log)[-1] == ("w1", 2, "firing")
+
+
+async def test_a_restored_store_s_revisions_are_lifted_above_the_topic_s() -> None:
+    log, _ = await followed(window(1), window(2), window(3))
+    restored = MemoryStore()
+    lease = await leased(restored)
+    first = advance(None, window(1))
+    step = Step(NOWHERE, Place(0, record_hash(log.values(ANOMALIES)[0])))
+    await restored.record(lease, step, (window(1), first, alert_of(first)))
+    await follow(log, restored, lease)
+    assert told(log)[3:] == [
+        ("w1", 1, "firing"),
+        ("w1", 4, "firing"),
+        ("w1", 5, "firing"),
+        ("w1", 6, "firing"),
+    ]
+    assert restored.incidents["w1"].windows == {"w1": 3}
+
+
+async def test_what_the_group_has_acked_and_the_store_has_not_is_read_again() -> None:
+    log, store = MemoryLog(), MemoryStore()
+    for revision in (1, 2, 3):
+        await log.send(ANOMALIES, window(revision).model_dump_json().encode())
+    log.committed["incidents", ANOMALIES, 0] = 3
+    await follow(log, store, await leased(store))
+    assert [revision for _, revision, _ in told(log)] == [1, 2, 3]
+
+
+async def test_anomalies_made_anew_are_read_from_their_beginning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, store = await followed(window(1), window(2), window(3))
+    anew = MemoryLog()
+    await anew.send(ANOMALIES, window(1, name="w2").model_dump_json().encode())
+    await follow(anew, store, await leased(store))
+    assert "was made anew" in caplog.text
+    assert store.incidents["w1"].windows == {"w1": 3, "w2": 1}
+
+
+async def test_a_place_that_was_moved_by_others_ends_the_stage() -> None:
+    log, store = await followed(window(1))
+    lease = await leased(store)
+    with pytest.raises(LeaseLostError, match="not where it was left"):
+        await store.advance(lease, Step(NOWHERE, Place(5, "aa")))
+    assert await store.place("incidents") == Place(0, record_hash(log.values(ANOMALIES)[0]))
+
+
+async def test_a_record_that_ends_the_stage_three_times_is_put_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, store = MemoryLog(), MemoryStore()
+    lease = await leased(store)
+    for name in ("w1", "w2", "w3"):
+        await log.send(ANOMALIES, window(name=name).model_dump_json().encode())
+
+    def deadly(incident: Incident | None, seen: Window) -> Incident:
+        if seen.window_id == "w2":
+            raise ZeroDivisionError
+        return advance(incident, seen)
+
+    monkeypatch.setattr(incidents, "advance", deadly)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            await follow(log, store, lease)
+        assert not log.values(DEAD_LETTERS)
+    await follow(log, store, lease)
+    assert log.values(DEAD_LETTERS) == [window(name="w2").model_dump_json().encode()]
+    assert store.incidents["w1"].windows == {"w1": 1, "w3": 1}
+    (trouble,) = await store.troubles()
+    assert trouble.title == "Watchkeep's incidents died 3 times of one record"

@@ -7,7 +7,8 @@ import pytest
 from watchkeep.schemas.errors import LeaseLostError
 from watchkeep.streams import lease
 from watchkeep.streams.lease import held
-from watchkeep.streams.memory import ManualClock, MemoryStore
+from watchkeep.streams.memory import ManualClock
+from watchkeep.streams.memory_store import MemoryStore
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,13 @@ from pydantic import SecretStr
 
 from watchkeep.notifiers.apprise_sender import receivers
 from watchkeep.notifiers.decide import Reason
-from watchkeep.notifiers.message import Message, message_of
+from watchkeep.notifiers.message import Message, Receiver, message_of
 from watchkeep.notifiers.terminal import Terminal
 from watchkeep.schemas.alert import Alert, AlertState, Explanation
 from watchkeep.schemas.errors import ConfigError, DeliveryError
 from watchkeep.streams import notify
-from watchkeep.streams.memory import MemoryLog, MemoryStore
+from watchkeep.streams.memory import MemoryLog
+from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.topics import ALERTS
 
 AT_MS = 1_772_409_600_000
@@ -72,6 +73,14 @@ class Gone(io.StringIO):
         raise BrokenPipeError
 
 
+async def told(log: MemoryLog, store: MemoryStore, receivers: list[Receiver]) -> None:
+    lease = await store.acquire_lease("notify", "test", 1e9)
+    assert lease is not None
+    teller = notify.Teller(receivers, attempts=2, blind_after_s=60)
+    source = log.source(ALERTS, "notify")
+    await notify.follow(source, sink=log, store=store, lease=lease, teller=teller)
+
+
 @pytest.mark.parametrize("broken", [Broken, lambda: Terminal(Gone())])
 async def test_a_receiver_that_fails_does_not_keep_the_others_from_being_told(
     broken: Callable[[], Broken | Terminal], monkeypatch: pytest.MonkeyPatch
@@ -79,18 +88,16 @@ async def test_a_receiver_that_fails_does_not_keep_the_others_from_being_told(
     monkeypatch.setattr(notify, "_BACKOFF_S", 0.0)
     log, store, bad, inbox = MemoryLog(), MemoryStore(), broken(), Inbox()
     await log.send(ALERTS, an_alert().model_dump_json().encode())
-    source = log.source(ALERTS, "notify")
-    await notify.follow(source, sink=log, store=store, receivers=[bad, inbox], attempts=2)
+    await told(log, store, [bad, inbox])
     assert inbox.titles == ["FIRING shop/cart"]
-    lines = {line.channel: (line.outcome, line.attempts) for line in await store.deliveries("i1")}
+    lines = {line.channel: (line.outcome, line.attempts) for line in store.delivered}
     assert lines == {bad.name: ("failed", 2), "inbox": ("sent", 1)}
 
 
 async def test_a_tombstone_tells_nobody() -> None:
     log, inbox = MemoryLog(), Inbox()
     await log.send(ALERTS, None, key=b"i1")
-    source = log.source(ALERTS, "notify")
-    await notify.follow(source, sink=log, store=MemoryStore(), receivers=[inbox], attempts=1)
+    await told(log, MemoryStore(), [inbox])
     assert inbox.titles == []
     assert log.committed["notify", ALERTS, 0] == 1
 

@@ -1,0 +1,66 @@
+"""Places in the log, and whether the log still is the one that a place was taken in."""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+import xxhash
+
+from watchkeep.schemas.errors import LogAnewError, LogError
+from watchkeep.streams.ports import Place, Source
+
+_GUARD_S: Final = 5.0
+
+
+class Standing(Enum):
+    """What has become of the record at a place."""
+
+    SAME = "it is there"
+    EXPIRED = "the log's retention has removed it"
+    ANEW = "another record, or none, is there: the log was made anew"
+
+
+def record_hash(value: bytes | None) -> str:
+    """Name a record's bytes: xxh3-64 in hex."""
+    return xxhash.xxh3_64_hexdigest(value or b"")
+
+
+async def standing(source: Source, partition: int, place: Place) -> Standing:
+    """Tell whether a partition still holds the record of a place."""
+    begin, end = (await source.spans([partition]))[partition]
+    if place.offset >= end:
+        return Standing.ANEW
+    if place.offset < begin:
+        return Standing.EXPIRED
+    async for record in source.between(partition, place.offset, place.offset + 1):
+        same = record_hash(record.value) == place.record_hash
+        return Standing.SAME if same else Standing.ANEW
+    return Standing.EXPIRED  # It went between the two questions, or compaction took it.
+
+
+async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:
+    """Watch for a log that ends before the place in it; runs as long as its reader.
+
+    A consumer that goes on in a log made anew drops what lies before the offset that it had.
+
+    Args:
+        source: the log.
+        offsets: gives the last offset taken of each partition.
+
+    Raises:
+        LogAnewError: the log was made anew.
+    """
+    while True:
+        await asyncio.sleep(_GUARD_S)
+        taken = offsets()
+        try:
+            spans = await source.spans(taken)
+        except LogError:
+            continue  # Whoever needs the log now will say so.
+        for partition, span in spans.items():
+            if span.end <= taken[partition]:
+                raise LogAnewError(
+                    f"{source.topic}/{partition} was made anew while it was read: it ends at "
+                    f"offset {span.end}, and {taken[partition]} was taken already"
+                )

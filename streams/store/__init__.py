@@ -1,0 +1,28 @@
+"""The store on PostgreSQL: the one place that imports psycopg."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from watchkeep.streams.store.connection import check, open_database, place
+from watchkeep.streams.store.detect import DetectTables
+from watchkeep.streams.store.incidents import IncidentTables
+from watchkeep.streams.store.migrations import migrate
+from watchkeep.streams.store.notify import NotifyTables
+from watchkeep.streams.store.places import LeaseTables, PlaceTables
+
+__all__ = ["PgStore", "check", "migrate", "open_store", "place"]
+
+
+class PgStore(DetectTables, IncidentTables, NotifyTables, PlaceTables, LeaseTables):
+    """All that the stages keep, in one database."""
+
+
+@asynccontextmanager
+async def open_store(url: str) -> AsyncIterator[PgStore]:
+    """Connect to a migrated database.
+
+    Raises:
+        ConfigError: it can't be reached.
+    """
+    async with open_database(url) as database:
+        yield PgStore(database)

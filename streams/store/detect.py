@@ -1,0 +1,167 @@
+"""What detect keeps: claims, snapshots, rollups."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from psycopg.types.json import Jsonb
+
+from watchkeep.streams import snapshot
+from watchkeep.streams.ports import Claim, Place, Rollups, Snapshot
+from watchkeep.streams.store.connection import Connection, Database, Tables
+
+_ROLLUP: Final = """
+INSERT INTO rollups (at, signal_id, step_s, value, members, expected, spread, score, threshold,
+                     warmup, channel)
+SELECT to_timestamp(at_ms / 1000.0), id, %(step_s)s, value, members, expected, spread, score,
+       threshold, warmup, %(channel)s
+FROM unnest(%(at_ms)s::bigint[], %(id)s::bigint[], %(value)s::float8[], %(members)s::int[],
+            %(expected)s::float8[], %(spread)s::float8[], %(score)s::float8[],
+            %(threshold)s::float8[], %(warmup)s::real[])
+     AS cell (at_ms, id, value, members, expected, spread, score, threshold, warmup)
+ON CONFLICT (signal_id, at) DO UPDATE SET
+    step_s = excluded.step_s, value = excluded.value, members = excluded.members,
+    expected = excluded.expected, spread = excluded.spread, score = excluded.score,
+    threshold = excluded.threshold, warmup = excluded.warmup, channel = excluded.channel
+"""
+
+_CLAIM: Final = """
+INSERT INTO snapshots AS old (partition, token, unsaved, applied_offset, record_hash, settings)
+VALUES (%s, 1, 1, -1, '', '')
+ON CONFLICT (partition) DO UPDATE SET token = old.token + 1, unsaved = old.unsaved + 1
+RETURNING token, unsaved, applied_offset, record_hash, settings, manifest
+"""
+
+_SAVE: Final = """
+UPDATE snapshots SET applied_offset = %s, record_hash = %s, settings = %s, manifest = %s,
+                     unsaved = 0, saved_at = now()
+WHERE partition = %s AND token = %s AND applied_offset = %s
+"""
+
+
+class DetectTables(Tables):
+    """The tables of detect; see `ports.DetectStore`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._days: set[date] = set()
+
+    async def claim(self, partition: int) -> Claim:
+        """Take the right to write a partition's snapshots from whoever has it."""
+        ((token, unsaved, offset, record_hash, settings, manifest),) = await self._database.rows(
+            _CLAIM, [partition]
+        )
+        return Claim(token, unsaved, Place(offset, record_hash), settings, manifest)
+
+    async def load_blocks(self, partition: int) -> Mapping[int, bytes]:
+        """Read the blocks of a partition's last snapshot."""
+        return dict(
+            await self._database.rows(
+                "SELECT block, bytes FROM snapshot_blocks WHERE partition = %s", [partition]
+            )
+        )
+
+    async def save_snapshots(self, snapshots: Sequence[Snapshot]) -> set[int]:
+        """Keep snapshots in one transaction; return the partitions that were refused."""
+        async with self._database.transaction() as connection:
+            return {saved.partition for saved in snapshots if not await _save(connection, saved)}
+
+    async def write_rollups(self, batches: Sequence[Rollups]) -> None:
+        """Write closed cells; the same cell again overwrites."""
+        days = {
+            _EPOCH + timedelta(days=day)
+            for batch in batches
+            for day in np.unique(batch.at_ms // 86_400_000).tolist()
+        }
+        async with self._database.transaction() as connection, connection.cursor() as cursor:
+            for day in sorted(days - self._days):
+                await cursor.execute("SELECT rollups_partition(%s)", [day])
+            names = {
+                _signed(s.signal_id): (
+                    _signed(s.signal_id),
+                    s.entity,
+                    s.metric,
+                    Jsonb(dict(s.labels)),
+                    s.unit,
+                )
+                for batch in batches
+                for s in batch.signals
+            }
+            # In one order everywhere, so that two writers never wait for each other.
+            await cursor.executemany(
+                "INSERT INTO signals (signal_id, entity, metric, labels, unit) "
+                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                [names[name] for name in sorted(names)],
+            )
+            for group in _alike(batches):
+                await cursor.execute(_ROLLUP, _columns(group))
+        self._days |= days
+
+
+async def _save(connection: Connection, saved: Snapshot) -> bool:
+    cursor = await connection.execute(
+        _SAVE.encode(),
+        [
+            *saved.place,
+            saved.settings,
+            saved.manifest,
+            saved.partition,
+            saved.token,
+            saved.before,
+        ],
+    )
+    if not cursor.rowcount:
+        return False
+    await connection.cursor().executemany(
+        "INSERT INTO snapshot_blocks (partition, block, bytes) VALUES (%s, %s, %b) "
+        "ON CONFLICT (partition, block) DO UPDATE SET bytes = excluded.bytes",
+        [(saved.partition, number, block) for number, block in saved.blocks.items()],
+    )
+    await connection.execute(
+        "DELETE FROM snapshot_blocks WHERE partition = %s AND block >= %s",
+        [saved.partition, snapshot.count(saved.manifest)],
+    )
+    return True
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC).date()
+
+
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _alike(batches: Sequence[Rollups]) -> list[list[Rollups]]:
+    """Group batches that share what is said once a statement."""
+    groups: dict[tuple[int, str], list[Rollups]] = {}
+    for batch in batches:
+        groups.setdefault((batch.step_s, batch.channel), []).append(batch)
+    return list(groups.values())
+
+
+def _columns(batches: Sequence[Rollups]) -> dict[str, object]:
+    """Join batches into the columns of one statement, the last row of each cell."""
+
+    def joined(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([getattr(batch, name) for batch in batches])
+
+    ids, at_ms = joined("signal_id").view(np.int64), joined("at_ms")
+    last = np.unique(np.stack([ids, at_ms])[:, ::-1], axis=1, return_index=True)[1]
+    rows = len(ids) - 1 - last
+
+    def listed(name: str) -> list[float | None]:
+        values: npt.NDArray[np.float64] = joined(name)[rows]
+        return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124 - NaN.
+
+    return {
+        "step_s": batches[0].step_s,
+        "channel": batches[0].channel,
+        "at_ms": at_ms[rows].tolist(),
+        "id": ids[rows].tolist(),
+        "members": joined("members")[rows].tolist(),
+    } | {
+        name: listed(name)
+        for name in ("value", "expected", "spread", "score", "threshold", "warmup")
+    }
