@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGES := schemas detectors enrichers notifiers shop streams
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo format
+.PHONY: help setup parts check test demo format
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,11 +18,14 @@ $(BIN)/.done: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
 	@touch $@
 
+parts:  ## build what the tests need and no package brings: Apache Kafka
+	@tests/parts/build
+
 check: setup  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=.src $(BIN)/mypy $(foreach p,$(PACKAGES),-p watchkeep.$(p))
-	MYPYPATH=.src $(BIN)/mypy tests
+	MYPYPATH=.src:tests $(BIN)/mypy tests
 	$(BIN)/lint-imports
 
 test: setup  ## the tests; those whose server is missing are skipped, in CI they fail
