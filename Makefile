@@ -34,6 +34,9 @@ test: setup  ## the tests; those whose server is missing are skipped, in CI they
 demo: setup  ## a simulated shop with faults through the whole running system
 	$(BIN)/watchkeep demo $(ARGS)
 
+chaos: setup  ## disturb the system on real servers at random points, and see that nothing is lost
+	@PYTHONPATH=tests:benchmarks $(BIN)/python -m chaos $(ARGS)
+
 format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -2,6 +2,7 @@
 
 WatchkeepError
 ├── ConfigError        a setting is wrong: one line names the key and what to do, exit code 2
+│   └── UnreachableError   a broker or database doesn't answer: it may be down, or the setting wrong
 ├── DecodeError        bytes from outside can't be read: answered or dead-lettered, never a crash
 │   ├── FrameError         a record of the metrics topic
 │   ├── RecordError        a record of another topic
@@ -21,6 +22,10 @@ class WatchkeepError(Exception):
 
 class ConfigError(WatchkeepError):
     """A setting is wrong. The message is one line: the key, what is wrong, what to do."""
+
+
+class UnreachableError(ConfigError):
+    """A broker or database doesn't answer: it may be down, or its address wrong."""
 
 
 class DecodeError(WatchkeepError):

@@ -28,7 +28,13 @@ class Broker(Section):
     )
     idempotent: bool = Field(
         default=True,
-        description="let Kafka drop its own retries' duplicates; the embedded broker can't",
+        description="let Kafka drop duplicates of retries and fence predecessors; the embedded "
+        "broker can't",
+    )
+    instance: str = Field(
+        default="",
+        description="this worker's name in its consumer group, so that a quick restart moves no "
+        "partitions; no two workers may have the same",
     )
     session_timeout_s: Seconds = Field(
         default=6.0, description="a worker that is silent for so long loses its partitions"

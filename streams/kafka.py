@@ -8,7 +8,7 @@ supervisor skips the failed record.
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
-from watchkeep.schemas.errors import ConfigError, LogError
+from watchkeep.schemas.errors import ConfigError, LogError, UnreachableError
 from watchkeep.schemas.settings import Broker
 from watchkeep.streams.ports import Handler, Record, Span
 from watchkeep.streams.topics import TopicSpec
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _READ_TIMEOUT_MS = 5_000
 _FETCH_MS = 500
+_LOOK_S = 0.1
 # Shorter than the 30 s that Prometheus waits for an answer.
 _SEND_TIMEOUT_MS = 15_000
 _RECORD_BYTES_MAX = 1_000_000
@@ -76,6 +77,30 @@ async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[s
         return [spec.name for spec in missing]
 
 
+async def delete_topics(bootstrap: str, names: Sequence[str]) -> None:
+    """Delete topics, and wait until they are gone.
+
+    Raises:
+        UnreachableError: the broker doesn't answer.
+    """
+    async with _admin(bootstrap) as admin:
+        await admin.delete_topics(list(names))
+        while set(names) & set(await admin.list_topics()):  # noqa: ASYNC110 - It calls nobody.
+            await asyncio.sleep(_LOOK_S)
+
+
+async def end_of(bootstrap: str, topic: str) -> int:
+    """Tell the offset that the next record of a topic of one partition will get.
+
+    Raises:
+        UnreachableError: the broker doesn't answer.
+    """
+    place = TopicPartition(topic, 0)
+    async with _reader(bootstrap) as consumer:
+        consumer.assign([place])
+        return int((await consumer.end_offsets([place]))[place])
+
+
 @asynccontextmanager
 async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -83,7 +108,7 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.start()
     except (KafkaError, OSError) as error:
         await admin.close()
-        raise ConfigError(
+        raise UnreachableError(
             f"broker.bootstrap: no Kafka answers at {bootstrap}; is it running, and is the "
             "address right?"
         ) from error
@@ -96,8 +121,9 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 class KafkaSink:
     """Writes records; a send returns when all in-sync replicas have them."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, *, fenced: bool) -> None:
         self._producer = producer
+        self._turn = asyncio.Lock() if fenced else None
 
     async def send(
         self,
@@ -110,25 +136,36 @@ class KafkaSink:
     ) -> None:
         """Write a record; returns only when the broker has acknowledged it."""
         pairs = [(name, text.encode()) for name, text in (headers or {}).items()]
+        record = {"value": value, "partition": partition, "key": key, "headers": pairs}
         try:
-            await self._producer.send_and_wait(
-                topic, value, partition=partition, key=key, headers=pairs
-            )
+            if self._turn is None:
+                await self._producer.send_and_wait(topic, **record)
+                return
+            # A producer has one transaction at a time.
+            async with self._turn, self._producer.transaction():
+                await self._producer.send_and_wait(topic, **record)
         except KafkaError as error:
             raise LogError(f"{topic}/{partition} did not acknowledge: {error!r}") from error
 
 
 @asynccontextmanager
-async def open_sink(broker: Broker) -> AsyncIterator[KafkaSink]:
+async def open_sink(broker: Broker, fenced_as: str = "") -> AsyncIterator[KafkaSink]:
     """Connect a producer, and flush it at the end.
+
+    Args:
+        broker: where to.
+        fenced_as: on a broker that can do it, a producer that was opened by this name before can't
+            write any more, even when its process was only paused.
 
     Raises:
         ConfigError: the broker doesn't answer.
     """
+    fenced = bool(fenced_as) and broker.idempotent
     producer = AIOKafkaProducer(
         bootstrap_servers=broker.bootstrap,
         acks="all",
         enable_idempotence=broker.idempotent,
+        transactional_id=f"watchkeep-{fenced_as}" if fenced else None,
         max_request_size=_RECORD_BYTES_MAX,
         request_timeout_ms=_SEND_TIMEOUT_MS,
     )
@@ -136,11 +173,11 @@ async def open_sink(broker: Broker) -> AsyncIterator[KafkaSink]:
         await producer.start()
     except (KafkaError, OSError) as error:
         await producer.stop()
-        raise ConfigError(
+        raise UnreachableError(
             f"broker.bootstrap: no Kafka answers at {broker.bootstrap}: {error}"
         ) from error
     try:
-        yield KafkaSink(producer)
+        yield KafkaSink(producer, fenced=fenced)
     finally:
         await producer.stop()
 
@@ -186,7 +223,9 @@ async def _reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         await consumer.start()
     except (KafkaError, OSError) as error:
         await consumer.stop()
-        raise ConfigError(f"broker.bootstrap: no Kafka answers at {bootstrap}: {error}") from error
+        raise UnreachableError(
+            f"broker.bootstrap: no Kafka answers at {bootstrap}: {error}"
+        ) from error
     try:
         yield consumer
     finally:
@@ -365,6 +404,7 @@ def _app(broker: Broker, group: str, folder: str) -> faust.App:
         broker_session_timeout=broker.session_timeout_s,
         broker_heartbeat_interval=broker.session_timeout_s / 3,
         broker_commit_interval=1.0,
+        consumer_group_instance_id=broker.instance or None,
     )
 
 

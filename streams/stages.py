@@ -1,6 +1,7 @@
 """The stages, wired to Kafka and Postgres: what runs when a stage is started by its name."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -11,14 +12,17 @@ from typing import Final, NoReturn
 
 from watchkeep.notifiers.apprise_sender import receivers
 from watchkeep.notifiers.terminal import Terminal
-from watchkeep.schemas.errors import ConfigError
+from watchkeep.schemas.errors import ConfigError, UnreachableError
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams import gateway, incidents, kafka, notify, runtime
+from watchkeep.streams.config import RUNNING_VARIABLE
 from watchkeep.streams.lease import held
 from watchkeep.streams.store import open_store
 from watchkeep.streams.topics import ALERTS, ANOMALIES, METRICS
 
 log = logging.getLogger(__name__)
+
+_WAIT_S: Final = 2.0
 
 Stage = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
@@ -42,10 +46,12 @@ async def run_incidents(settings: Settings, stop: asyncio.Event) -> None:
     url = settings.database.url.get_secret_value()
     async with (
         open_store(url) as store,
-        kafka.open_sink(settings.broker) as sink,
         held(store, "incidents", stop) as lease,
     ):
-        if lease is not None:
+        if lease is None:
+            return
+        # Only now: it ends the predecessor's right to write.
+        async with kafka.open_sink(settings.broker, fenced_as="incidents") as sink:
             handler = functools.partial(
                 incidents.follow,
                 sink=sink,
@@ -102,7 +108,8 @@ def main(name: str, settings: Settings) -> NoReturn:
     for chatty in ("faust", "aiokafka", "mode"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        asyncio.run(_until_told(STAGES[name], settings))
+        # `up` has reached the servers before it started this, so they are down and will be back.
+        asyncio.run(_until_told(STAGES[name], settings, patient=RUNNING_VARIABLE in os.environ))
     except ConfigError:
         raise
     except Exception:
@@ -118,10 +125,19 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-async def _until_told(stage: Stage, settings: Settings) -> NoReturn:
+async def _until_told(stage: Stage, settings: Settings, *, patient: bool) -> NoReturn:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stage(settings, stop)
+    while not stop.is_set():
+        try:
+            await stage(settings, stop)
+            break
+        except UnreachableError as error:
+            if not patient:
+                raise
+            log.warning("waits: %s", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _WAIT_S)
     _leave(0)

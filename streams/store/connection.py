@@ -9,7 +9,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from watchkeep.schemas.errors import ConfigError, StoreError
+from watchkeep.schemas.errors import ConfigError, StoreError, UnreachableError
 
 _CONNECT_S: Final = 5
 # A statement that takes longer stands before a database that is as good as gone.
@@ -42,7 +42,7 @@ async def connect(url: str) -> Connection:
         )
     except psycopg.Error as error:
         # The cause may quote the URL, and with it the password.
-        raise ConfigError(_unreachable(url, error)) from None
+        raise UnreachableError(_unreachable(url, error)) from None
 
 
 def place(url: str) -> str:

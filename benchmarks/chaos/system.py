@@ -1,0 +1,226 @@
+"""The system under chaos: real servers, stages that are started again when they die, a sender."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import psycopg
+from aiohttp import web
+
+from servers import Kafka, Postgres
+from watchkeep.shop.remote_write import HEADERS, Request
+from watchkeep.streams import kafka
+from watchkeep.streams.embedded import die_with_parent, free_port
+from watchkeep.streams.store import migrate
+from watchkeep.streams.topics import specs
+
+STAGES: Final = (
+    "gateway",
+    "detect-a",
+    "detect-b",
+    "incidents-a",
+    "incidents-b",
+    "notify-a",
+    "notify-b",
+)
+SESSION_S: Final = 6.0
+_BACKOFF_S: Final = 0.5
+_LOOK_S: Final = 0.1
+_STAGE: Final = Path(__file__).with_name("stage.py")
+
+
+@dataclass
+class System:
+    """Everything that runs.
+
+    Attributes:
+        stages: running processes by name; `wanted` are started again when they die.
+        deaths: ends that nobody asked for, by stage.
+        notifications: what the webhook received: title and text.
+        sent: requests that were acknowledged.
+    """
+
+    folder: Path
+    kafka: Kafka
+    postgres: Postgres
+    port: int = field(default_factory=free_port)
+    webhook: int = field(default_factory=free_port)
+    stages: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    wanted: set[str] = field(default_factory=set)
+    deaths: dict[str, int] = field(default_factory=dict)
+    notifications: list[tuple[str, str]] = field(default_factory=list)
+    last_ms: int = 0
+
+    @property
+    def url(self) -> str:
+        """The database's URL."""
+        return self.postgres.url
+
+    def start(self, name: str, **settings: str) -> None:
+        """Start a stage; what follows a dash in its name only tells it from its twin."""
+        stage = name.partition("-")[0]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.stages[name] = subprocess.Popen(
+                [sys.executable, str(_STAGE), stage],
+                env=os.environ | self._environment() | settings,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - It only makes one system call.
+            )
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "WATCHKEEP_CLOCK": "event",
+            "WATCHKEEP_LOG_LEVEL": "info",
+            "WATCHKEEP_BROKER__BOOTSTRAP": self.kafka.address,
+            "WATCHKEEP_BROKER__SESSION_TIMEOUT_S": str(SESSION_S),
+            "WATCHKEEP_DATABASE__URL": self.url,
+            "WATCHKEEP_GATEWAY__PORT": str(self.port),
+            "WATCHKEEP_NOTIFY__URLS": f"json://127.0.0.1:{self.webhook}/",
+            "WATCHKEEP_NOTIFY__TERMINAL": "false",
+            "WATCHKEEP_NOTIFY__BLIND_AFTER_S": "20",
+            # So lively that there is always something to lose.
+            "WATCHKEEP_DETECT__SNAPSHOT_S": "5",
+            "WATCHKEEP_DETECT__WARMUP_CELLS": "20",
+            "WATCHKEEP_DETECT__THRESHOLD_SIGMA": "3.2",
+            "WATCHKEEP_DETECT__OPEN_CELLS": "2",
+        }
+
+    async def supervise(self) -> None:
+        """Start again what dies; runs as long as the system."""
+        due_s: dict[str, float] = {}
+        while True:
+            for name, process in list(self.stages.items()):
+                if process.poll() is not None:
+                    del self.stages[name]
+                    due_s[name] = time.monotonic() + _BACKOFF_S
+                    if process.returncode not in (0, -signal.SIGKILL):
+                        self.deaths[name] = self.deaths.get(name, 0) + 1
+            for name in self.wanted - self.stages.keys():
+                if time.monotonic() >= due_s.get(name, 0.0):
+                    self.start(name)
+            await asyncio.sleep(_LOOK_S)
+
+    def end(self) -> None:
+        """Kill every stage."""
+        self.wanted.clear()
+        for process in self.stages.values():
+            process.kill()
+            process.wait()
+
+    async def send(self, requests: Sequence[Request], seconds: float) -> None:
+        """Send requests one after the other, spread over a time; each until it is acknowledged."""
+        pause_s = seconds / max(len(requests), 1)
+        timeout = aiohttp.ClientTimeout(total=40)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            for request in requests:
+                begun_s = time.monotonic()
+                while not await self._post(http, request):
+                    await asyncio.sleep(0.3)
+                self.last_ms = request.last_ms
+                await asyncio.sleep(max(0.0, begun_s + pause_s - time.monotonic()))
+
+    async def _post(self, http: aiohttp.ClientSession, request: Request) -> bool:
+        url = f"http://127.0.0.1:{self.port}/api/v1/write"
+        try:
+            async with http.post(url, data=request.body, headers=HEADERS) as answer:
+                assert answer.status in {204, 503}, await answer.text()
+                return answer.status == 204
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def drained(self, seconds: float) -> None:
+        """Wait until every shard has seen the last sample, and all alerts are out and read.
+
+        Raises:
+            TimeoutError: with what is missing.
+        """
+        missing = ""
+        try:
+            async with asyncio.timeout(seconds):
+                while missing := await asyncio.to_thread(self._missing):
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            raise TimeoutError(f"after {seconds:.0f} s still missing: {missing}") from None
+
+    def _missing(self) -> str:
+        try:
+            with psycopg.connect(self.url, connect_timeout=2) as connection:
+                shards, reached = _row(
+                    connection, "SELECT count(*), coalesce(min(log_time_ms), 0) FROM progress"
+                )
+                if shards < 64 or reached < self.last_ms:
+                    return f"detection is at {reached} of {self.last_ms} in {shards} shards"
+                (waiting,) = _row(
+                    connection, "SELECT count(*) FROM alerts WHERE published_at IS NULL"
+                )
+                if waiting:
+                    return f"{waiting} alerts are not published"
+                (told,) = _row(
+                    connection,
+                    "SELECT coalesce(max(applied_offset), -1) FROM places WHERE stage = 'notify'",
+                )
+        except psycopg.Error as error:
+            return f"the database: {error}"
+        end = asyncio.run(kafka.end_of(self.kafka.address, "watchkeep.alerts.v1"))
+        # On this broker each record is a transaction, and its end a mark of its own.
+        return f"notify is at {told} of {end}" if told < end - 2 else ""
+
+
+def _row(connection: psycopg.Connection[tuple[int, ...]], query: str) -> tuple[int, ...]:
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row
+
+
+@asynccontextmanager
+async def running(folder: Path, data: Path) -> AsyncIterator[System]:
+    """Start the servers and the stages; `data` is where the database keeps its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    settings = {"max_wal_size": "128MB", "shared_buffers": "64MB"}
+    with Kafka(folder / "kafka") as broker, Postgres(folder / "pg", data, settings) as postgres:
+        system = System(folder, broker, postgres)
+        await kafka.create_topics(broker.address, specs())
+        await migrate(system.url)
+        system.wanted = set(STAGES)
+        async with _webhook(system):
+            supervisor = asyncio.ensure_future(system.supervise())
+            try:
+                yield system
+            finally:
+                supervisor.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await supervisor
+                system.end()
+
+
+@asynccontextmanager
+async def _webhook(system: System) -> AsyncIterator[None]:
+    async def receive(request: web.Request) -> web.Response:
+        message = await request.json()
+        system.notifications.append((message["title"], message["message"]))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", system.webhook).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
