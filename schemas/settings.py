@@ -12,6 +12,9 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
+_MONITORED = ("detect", "incidents", "notify")
+
+
 class Section(BaseModel):
     """A table of the file: unknown keys are refused, so a typing error can't hide."""
 
@@ -135,6 +138,25 @@ class Notify(Section):
     )
 
 
+class Monitor(Section):
+    """Where the stages tell how they do: /metrics, /healthz, /readyz. The gateway has its own."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(
+        default=9202,
+        ge=0,
+        le=65_533,
+        description="detect listens here, incidents on the next port, notify on the one after; "
+        "0 turns it off",
+    )
+
+    def port_of(self, stage: str) -> int:
+        """Tell where a stage answers; 0 for nowhere here: the gateway does on its own port."""
+        if not self.port or stage not in _MONITORED:
+            return 0
+        return self.port + _MONITORED.index(stage)
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -154,3 +176,4 @@ class Settings(Section):
     entities: Entities = Entities()
     detect: Detect = Detect()
     notify: Notify = Notify()
+    monitor: Monitor = Monitor()

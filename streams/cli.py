@@ -169,6 +169,54 @@ def migrate(ctx: click.Context) -> None:
     click.echo("\n".join(f"applied {name}" for name in taken) or "the tables are up to date")
 
 
+@main.group()
+def dlq() -> None:
+    """Look at dead letters: records that no stage could take.
+
+    Nothing of them is lost: each is kept with its bytes, where it was and what stopped it.
+    """
+
+
+@dlq.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_context
+def list_letters(ctx: click.Context, *, as_json: bool) -> None:
+    """List the dead letters, oldest first."""
+    from watchkeep.streams import dlq as letters
+
+    asyncio.run(letters.list_letters(running.resolved(_settings(ctx)).broker, as_json=as_json))
+
+
+@dlq.command("show")
+@click.argument("number", type=int)
+@click.pass_context
+def show_letter(ctx: click.Context, number: int) -> None:
+    """Show a dead letter: where it was, what stopped it, and its bytes."""
+    from watchkeep.streams import dlq as letters
+
+    asyncio.run(letters.show_letter(running.resolved(_settings(ctx)).broker, number))
+
+
+@dlq.command("replay")
+@click.argument("numbers", type=int, nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.pass_context
+def replay_letters(ctx: click.Context, numbers: tuple[int, ...], *, yes: bool) -> None:
+    """Write dead letters to the end of their topics once more.
+
+    Do so after what stopped them was mended. Samples come late then, and are counted as such.
+
+    \b
+    Example: watchkeep dlq replay 0 3
+    """  # noqa: D301 - Click's own mark.
+    from watchkeep.streams import dlq as letters
+
+    broker = running.resolved(_settings(ctx)).broker
+    if not yes:
+        click.confirm(f"send {len(numbers)} dead letters once more?", abort=True)
+    click.echo("\n".join(asyncio.run(letters.replay(broker, numbers))))
+
+
 def _add_stage(name: str, what: str) -> None:
     @main.command(name, help=f"{what}\n\nA stage of its own; `watchkeep up` runs them all.")
     @click.pass_context

@@ -3,6 +3,7 @@
 import logging
 from typing import Final
 
+from watchkeep.streams import vitals
 from watchkeep.streams.places import record_hash
 from watchkeep.streams.ports import Attempts, Place, Record, Sink, Trouble, TroubleStore
 from watchkeep.streams.topics import DEAD_LETTERS
@@ -22,7 +23,8 @@ async def bury(sink: Sink, record: Record, error: str) -> None:
         "offset": str(record.offset),
         "error": error,
     }
-    await sink.send(DEAD_LETTERS, record.value, headers=headers)
+    await sink.send(DEAD_LETTERS, record.value, key=record.key, headers=headers)
+    vitals.DEAD_LETTERS.labels(record.topic).inc()
 
 
 def is_deadly(record: Record, attempts: Attempts | None) -> bool:

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from watchkeep.schemas.alert import Alert, AlertState, decode
 from watchkeep.schemas.errors import StageError
-from watchkeep.schemas.settings import Gateway, Notify, Settings
+from watchkeep.schemas.settings import Gateway, Monitor, Notify, Settings
 from watchkeep.schemas.text import clock_time, duration, plain
 from watchkeep.shop.model import Shop
 from watchkeep.shop.remote_write import HEADERS, requests
@@ -152,6 +152,7 @@ def _settings(home: Path, url: str) -> Settings:
         clock="event",
         log_level="warning",
         gateway=Gateway(port=free_port()),
+        monitor=Monitor(port=0),
         notify=Notify(urls=(SecretStr(url),), terminal=False),
     )
 

@@ -26,6 +26,7 @@ from watchkeep.streams.ports import (
     Source,
     Step,
 )
+from watchkeep.streams.vitals import APPLIED
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class _Follower:
             here = Place(record.offset, record_hash(record.value))
             await self._try(record, here)
             self.place, self.offset = here, record.offset
+            APPLIED.labels(record.topic).inc()
         record.ack()
 
     async def _try(self, record: Record, here: Place) -> None:

@@ -21,10 +21,12 @@ from watchkeep.streams.intake import EventClock, Intake
 from watchkeep.streams.ports import Clock, Sink
 from watchkeep.streams.remote_write import decode, negotiate
 from watchkeep.streams.topics import METRICS
+from watchkeep.streams.vitals import ACCEPTED, REFUSED, VITALS, routes
 
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
+_LOG_GONE: Final = "the log can't be reached"
 # At this rate a full linger is worth its delay: 64 shards then get 200 samples each.
 _LINGER_FULL_RATE: Final = 50_000
 
@@ -55,11 +57,8 @@ class Gateway:
         """Make the HTTP application."""
         app = web.Application(client_max_size=self._body_bytes_max)
         app.router.add_post("/api/v1/write", self._write)
-        app.router.add_get("/healthz", self._health)
+        app.router.add_routes(routes())
         return app
-
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
 
     async def _write(self, http: web.Request) -> web.Response:
         try:
@@ -69,6 +68,8 @@ class Gateway:
             log.warning("refused a request from %s: %s", http.remote, error)
             return web.Response(status=error.status, text=f"{error}\n")
         refused = self._intake.take(request)
+        for reason, count in refused.items():
+            REFUSED.labels(reason).inc(count)
         if self._intake.waiting:
             written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(written)
@@ -120,9 +121,12 @@ class Gateway:
             await self._send(self._intake.drain())
         except LogError as error:
             log.warning("a write failed, its senders will send it again: %s", error)
+            VITALS.waits_for[_LOG_GONE] = 1
             self._intake.forget()
             _settle(waiting, error)
         else:
+            del VITALS.waits_for[_LOG_GONE]
+            ACCEPTED.inc(taken)
             _settle(waiting, None)
         return taken
 

@@ -206,7 +206,8 @@ async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Rec
 
 def _read_record(topic: str, message: Any) -> Record:  # noqa: ANN401 - aiokafka has no types.
     headers = {name: value.decode(errors="replace") for name, value in message.headers}
-    return Record(topic, message.partition, message.offset, message.value, _no_ack, headers)
+    place = (topic, message.partition, message.offset)
+    return Record(*place, message.value, _no_ack, message.key, headers, message.timestamp)
 
 
 def _no_ack() -> None:
@@ -348,7 +349,7 @@ def _record(topic: str, event: Any) -> Record:  # noqa: ANN401 - Faust's event h
     value = message.value
     # Faust's message holds the same bytes; the runtime decides how long they are kept.
     message.value = None
-    return Record(topic, message.partition, message.offset, value, event.ack)
+    return Record(topic, message.partition, message.offset, value, event.ack, message.key)
 
 
 async def consume(

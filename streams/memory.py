@@ -77,8 +77,8 @@ class MemorySource:
             entries = self.log.partitions[self.topic, partition]
             offset = self.log.committed.get((self.group, self.topic, partition), 0)
             while offset < len(entries):
-                value, ack = entries[offset].value, self._acker(partition, offset)
-                yield Record(self.topic, partition, offset, value, ack)
+                entry, ack = entries[offset], self._acker(partition, offset)
+                yield Record(self.topic, partition, offset, entry.value, ack, entry.key)
                 offset += 1
 
     def _acker(self, partition: int, offset: int) -> Callable[[], None]:
@@ -100,7 +100,8 @@ class MemorySource:
         entries = self.log.partitions.get((self.topic, partition), [])
         for offset in range(max(begin, 0), min(end, len(entries))):
             await asyncio.sleep(0)
-            yield Record(self.topic, partition, offset, entries[offset].value, lambda: None)
+            entry = entries[offset]
+            yield Record(self.topic, partition, offset, entry.value, lambda: None, entry.key)
 
 
 class ManualClock:

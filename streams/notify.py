@@ -19,6 +19,7 @@ from watchkeep.streams import following
 from watchkeep.streams.dead_letters import bury
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.ports import Delivery, Lease, NotifyStore, Record, Sink, Source, Step
+from watchkeep.streams.vitals import DELIVERIES
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ async def _deliver(
     attempt, error = await _send(message_of(alert, reason), receiver, attempts)
     outcome = "failed" if error else "sent"
     line = Delivery(alert.alert_id, alert.revision, receiver.name, reason, outcome, attempt, error)
+    DELIVERIES.labels(receiver.name, outcome).inc()
     await patiently(lambda: store.log_delivery(line))
 
 

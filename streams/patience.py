@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from watchkeep.schemas.errors import StoreError
+from watchkeep.streams.vitals import VITALS
 
 log = logging.getLogger(__name__)
 
@@ -22,4 +23,5 @@ async def patiently(call: Callable[[], Awaitable[Result]]) -> Result:
             return await call()
         except StoreError as error:
             log.warning("waits for the database: %s", error)
-            await asyncio.sleep(_RETRY_S * random.uniform(0.5, 1.5))  # noqa: S311 - It spreads retries.
+            with VITALS.waiting("the database can't be reached"):
+                await asyncio.sleep(_RETRY_S * random.uniform(0.5, 1.5))  # noqa: S311 - It spreads retries.

@@ -9,6 +9,7 @@ import xxhash
 
 from watchkeep.schemas.errors import LogAnewError, LogError
 from watchkeep.streams.ports import Place, Source
+from watchkeep.streams.vitals import VITALS
 
 _GUARD_S: Final = 5.0
 
@@ -58,6 +59,7 @@ async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:
             spans = await source.spans(taken)
         except LogError:
             continue  # Whoever needs the log now will say so.
+        VITALS.look(source.topic, taken, spans)
         for partition, span in spans.items():
             if span.end <= taken[partition]:
                 raise LogAnewError(

@@ -23,7 +23,8 @@ class Record:
         value: its bytes; None is a tombstone.
         ack: tell the log that this record and all before it need not be delivered again. Acks are
             given in the order of the offsets.
-        headers: where the reader has use for them, else empty.
+        key: as it was written; on a compacted topic every record has one.
+        headers, time_ms: as they were written, where the reader has use for them.
     """
 
     topic: str
@@ -31,7 +32,9 @@ class Record:
     offset: int
     value: bytes | None
     ack: Callable[[], None]
+    key: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    time_ms: int = 0
 
 
 class Span(NamedTuple):

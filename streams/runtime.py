@@ -34,6 +34,7 @@ from watchkeep.streams.ports import (
     Source,
 )
 from watchkeep.streams.topics import ANOMALIES
+from watchkeep.streams.vitals import APPLIED, DROPPED, SNAPSHOT_BYTES, VITALS
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Worker:
             self._rollup_bytes += sum(rollups.nbytes for rollups in outcome.rollups)
             partition.place = place
             partition.told_ms = partition.shard.time.now_ms()
+        APPLIED.labels(record.topic).inc()
 
     async def _outcome(
         self, number: int, partition: Partition, record: Record, place: Place
@@ -213,6 +215,7 @@ class Worker:
             if await standing(self._source, number, witness) is Standing.ANEW:
                 # This state holds records of two logs, and may have missed some of the new one.
                 raise LogAnewError(f"shard {number}: the log was made anew while it was read")
+        SNAPSHOT_BYTES.inc(sum(map(_size, snapshots)))
         refused = await self._store.save_snapshots(snapshots)
         now_s = asyncio.get_running_loop().time()
         for saved_one in snapshots:
@@ -249,8 +252,14 @@ class Worker:
                 await self.save(self._due())
             except StoreError as error:
                 log.warning("the database is out of reach, detection goes on: %s", error)
+                await self._pause("the database can't be reached")
             except LogError as error:
                 log.warning("the log is out of reach: %s", error)
+                await self._pause("the log can't be reached")
+
+    async def _pause(self, why: str) -> None:
+        with VITALS.waiting(why):
+            await asyncio.sleep(_KEEP_S)
 
     def _due(self) -> list[int]:
         now_s = asyncio.get_running_loop().time()
@@ -298,9 +307,15 @@ class Worker:
         )
         self._anew = True
 
-    def _tell_drops(self) -> None:
+    def drops(self) -> Counter[str]:
+        """Count the samples that were not folded since the states were loaded, by reason."""
         clusters = [c for p in self._partitions.values() for c in p.shard.clusters.values()]
-        drops = sum((cluster.fold.drops for cluster in clusters), Counter[str]())
+        return sum((cluster.fold.drops for cluster in clusters), Counter[str]())
+
+    def _tell_drops(self) -> None:
+        drops = self.drops()
+        for reason, count in drops.items():
+            DROPPED.labels(reason).set(count)
         if drops != self._drops:
             told = ", ".join(f"{reason} {count}" for reason, count in sorted(drops.items()))
             log.warning("samples not folded so far: %s", told)

@@ -19,6 +19,7 @@ from watchkeep.streams.config import RUNNING_VARIABLE
 from watchkeep.streams.lease import held
 from watchkeep.streams.store import open_store
 from watchkeep.streams.topics import ALERTS, ANOMALIES, METRICS
+from watchkeep.streams.vitals import served
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def main(name: str, settings: Settings) -> NoReturn:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         # `up` has reached the servers before it started this, so they are down and will be back.
-        asyncio.run(_until_told(STAGES[name], settings, patient=RUNNING_VARIABLE in os.environ))
+        asyncio.run(_until_told(name, settings, patient=RUNNING_VARIABLE in os.environ))
     except ConfigError:
         raise
     except Exception:
@@ -125,14 +126,15 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-async def _until_told(stage: Stage, settings: Settings, *, patient: bool) -> NoReturn:
+async def _until_told(name: str, settings: Settings, *, patient: bool) -> NoReturn:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     while not stop.is_set():
         try:
-            await stage(settings, stop)
+            async with served(settings.monitor.host, settings.monitor.port_of(name)):
+                await STAGES[name](settings, stop)
             break
         except UnreachableError as error:
             if not patient:

@@ -83,7 +83,9 @@ async def platform(settings: Settings, echo: Echo) -> AsyncIterator[Platform]:
     for key, own in (("database.url", own_database), ("broker.bootstrap", own_broker)):
         if own:
             embedded.require(key)
-    _check_port(settings.gateway.host, settings.gateway.port)
+    _check_port("gateway", settings.gateway.host, settings.gateway.port)
+    for port in filter(None, map(settings.monitor.port_of, STAGE_NAMES)):
+        _check_port("monitor", settings.monitor.host, port)
     async with AsyncExitStack() as stack:
         stack.enter_context(running.sole_owner(settings))
         servers = []
@@ -107,14 +109,14 @@ def _with(settings: Settings, section: str, **values: object) -> Settings:
     return settings.model_copy(update={section: changed})
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(section: str, host: str, port: int) -> None:
     try:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
         raise ConfigError(
-            f"gateway.port: can't listen on {host}:{port} ({os.strerror(error.errno or 0)}); "
-            "stop what listens there, or set another gateway.host or gateway.port"
+            f"{section}.port: can't listen on {host}:{port} ({os.strerror(error.errno or 0)}); "
+            f"stop what listens there, or set another {section}.host or {section}.port"
         ) from error
 
 
@@ -220,6 +222,14 @@ async def up(settings: Settings, echo: Echo) -> int:
         return code
 
 
+def _monitors(settings: Settings) -> str:
+    gateway = f"http://{settings.gateway.host}:{settings.gateway.port}/metrics"
+    if not settings.monitor.port:
+        return gateway
+    ports = [str(settings.monitor.port_of(name)) for name in STAGE_NAMES[1:]]
+    return f"{gateway}, and on the ports {', '.join(ports)}"
+
+
 def welcome(on: Platform) -> list[str]:
     """Say where everything listens."""
     settings = on.settings
@@ -234,6 +244,7 @@ def welcome(on: Platform) -> list[str]:
         database = f"{running.folder(settings) / 'postgres'} (embedded)"
     return [
         f"remote write  http://{settings.gateway.host}:{settings.gateway.port}/api/v1/write",
+        f"metrics       {_monitors(settings)}",
         f"broker        {broker}",
         f"database      {database}",
         f"alerts go to  {', '.join(told) or 'nobody: set notify.urls'}",

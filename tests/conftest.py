@@ -32,6 +32,8 @@ def no_settings_from_outside() -> None:
     for name in [n for n in os.environ if n.startswith("WATCHKEEP_")]:
         if not name.startswith("WATCHKEEP_TEST_"):
             del os.environ[name]
+    # Its default ports may be taken by whoever runs Watchkeep here.
+    os.environ["WATCHKEEP_MONITOR__PORT"] = "0"
 
 
 @pytest.fixture(scope="session")

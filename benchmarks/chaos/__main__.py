@@ -131,6 +131,8 @@ def main() -> int:
     if missing := kafka_missing() or postgres_missing():
         console.print(f"missing: {missing}")
         return 2
+    if options.keep and options.keep.exists():
+        parser.error(f"--keep: {options.keep} is there already; name a new folder")
     dice = random.Random(options.seed)
     kinds = [options.only] * options.points if options.only else schedule(options.points, dice)
     days = max(0.5, options.points / 63)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -101,7 +100,7 @@ def difference(undisturbed: Outcome, disturbed: Outcome) -> Difference:
     lost = [f"lost {w} {x}" for w, of in ids for x in sorted(of(undisturbed) - of(disturbed))]
     extra = [f"extra {w} {x}" for w, of in ids for x in sorted(of(disturbed) - of(undisturbed))]
     diverged = [f"window {name} has two contents" for name in sorted(disturbed.heard.differing)]
-    contents: list[tuple[str, Mapping[Any, object], Mapping[Any, object]]] = [
+    contents: list[tuple[str, dict[Any, Any], dict[Any, Any]]] = [
         ("window", undisturbed.heard.windows, disturbed.heard.windows),
         ("taken window", undisturbed.taken, disturbed.taken),
         ("incident", undisturbed.incidents, disturbed.incidents),

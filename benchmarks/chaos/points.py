@@ -134,7 +134,7 @@ async def deadly_record(system: System, dice: random.Random, _: Heard) -> str:
     partition = dice.randrange(64) if topic == METRICS else 0
     mark = dice.choice([RAISES, KILLS])
     async with kafka.open_sink(Broker(bootstrap=system.kafka.address)) as sink:
-        await sink.send(topic, mark + dice.randbytes(8), partition=partition)
+        await sink.send(topic, mark + dice.randbytes(8), partition=partition, key=b"deadly")
     return f"{mark.decode()} in {topic}/{partition}"
 
 

@@ -84,6 +84,7 @@ class System:
     def _environment(self) -> dict[str, str]:
         return {
             "WATCHKEEP_CLOCK": "event",
+            "WATCHKEEP_MONITOR__PORT": "0",
             "WATCHKEEP_LOG_LEVEL": "info",
             "WATCHKEEP_BROKER__BOOTSTRAP": self.kafka.address,
             "WATCHKEEP_BROKER__SESSION_TIMEOUT_S": str(SESSION_S),

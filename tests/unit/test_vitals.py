@@ -1,0 +1,75 @@
+"""What a stage says about itself: it lives while it makes progress, ready with its servers."""
+
+import aiohttp
+import pytest
+
+from watchkeep.schemas.errors import ConfigError
+from watchkeep.streams import vitals
+from watchkeep.streams.embedded import free_port
+from watchkeep.streams.ports import Span
+from watchkeep.streams.vitals import STUCK_S, Vitals, served
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Vitals:
+    made = Vitals()
+    monkeypatch.setattr(vitals, "VITALS", made)
+    return made
+
+
+async def told(port: int, path: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}{path}") as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+async def test_a_stage_with_nothing_before_it_lives(fresh: Vitals) -> None:
+    fresh.look("t", {0: 9}, {0: Span(0, 10)})
+    fresh.moved_s -= 2 * STUCK_S
+    port = free_port()
+    async with served("127.0.0.1", port):
+        assert await told(port, "/healthz") == (200, "ok\n")
+        assert await told(port, "/readyz") == (200, "ok\n")
+
+
+async def test_a_stage_that_answers_and_takes_nothing_does_not_live(fresh: Vitals) -> None:
+    fresh.look("t", {0: 9, 1: 5}, {0: Span(0, 20), 1: Span(0, 6)})
+    fresh.moved_s -= STUCK_S + 1
+    fresh.look("t", {0: 9, 1: 5}, {0: Span(0, 30), 1: Span(0, 6)})
+    port = free_port()
+    async with served("127.0.0.1", port):
+        status, text = await told(port, "/healthz")
+        assert (status, text.startswith("20 records wait, and none was taken for 12")) == (
+            503,
+            True,
+        )
+        metrics = (await told(port, "/metrics"))[1]
+    assert 'watchkeep_lag_records{partition="0",topic="t"} 20.0' in metrics
+    fresh.look("t", {0: 10, 1: 5}, {0: Span(0, 30), 1: Span(0, 6)})
+    assert fresh.stuck() == ""
+
+
+async def test_who_waits_for_a_server_lives_and_is_not_ready(fresh: Vitals) -> None:
+    fresh.look("t", {0: 9}, {0: Span(0, 20)})
+    fresh.moved_s -= STUCK_S + 1
+    port = free_port()
+    async with served("127.0.0.1", port):
+        with fresh.waiting("the database can't be reached"):
+            assert await told(port, "/healthz") == (200, "ok\n")
+            assert await told(port, "/readyz") == (503, "the database can't be reached\n")
+        assert fresh.not_ready() == ""
+
+
+async def test_a_port_in_use_is_told() -> None:
+    port = free_port()
+    async with served("127.0.0.1", port):
+        with pytest.raises(ConfigError, match=rf"^monitor\.port: can't listen on 127.0.0.1:{port}"):
+            async with served("127.0.0.1", port):
+                pytest.fail("two listen on one port")
+
+
+async def test_port_0_listens_nowhere() -> None:
+    async with served("127.0.0.1", 0):
+        pass
