@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from watchkeep.schemas.errors import StoreError, WatchkeepError
 from watchkeep.streams.dead_letters import bury_deadly, is_deadly
 from watchkeep.streams.patience import patiently
-from watchkeep.streams.places import Standing, guard, record_hash, standing
+from watchkeep.streams.places import Standing, guard, record_hash, standings
 from watchkeep.streams.ports import (
     NOWHERE,
     Attempts,
@@ -24,6 +24,7 @@ from watchkeep.streams.ports import (
     Record,
     Sink,
     Source,
+    Span,
     Step,
 )
 from watchkeep.streams.vitals import APPLIED
@@ -58,7 +59,8 @@ class _Follower:
     async def start(self) -> None:
         """Find where the stage was, and take what came since."""
         self.place = await patiently(lambda: self.store.place(self.lease.name))
-        self.attempts = await patiently(lambda: self.store.attempts(self.lease.name, _PARTITION))
+        died = await patiently(lambda: self.store.attempts(self.lease.name, [_PARTITION]))
+        self.attempts = died.get(_PARTITION)
         self.offset = self.place.offset
         if self.offset >= 0:
             await self._check()
@@ -66,8 +68,8 @@ class _Follower:
         await self.catch_up(span.end)
 
     async def _check(self) -> None:
-        found = await standing(self.source, _PARTITION, self.place)
-        if found is Standing.ANEW:
+        found = await standings(self.source, {_PARTITION: self.place})
+        if found[_PARTITION] is Standing.ANEW:
             self.offset = -1
             log.warning(
                 "%s was made anew: reading starts at its beginning, and what %s had not read of "
@@ -78,7 +80,7 @@ class _Follower:
 
     async def catch_up(self, end: int) -> None:
         """Take what the log has after the last record taken."""
-        async for record in self.source.between(_PARTITION, self.offset + 1, end):
+        async for record in self.source.between({_PARTITION: Span(self.offset + 1, end)}):
             await self.step(record)
 
     async def step(self, record: Record) -> None:

@@ -196,7 +196,7 @@ async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Rec
         await consumer.seek_to_beginning(place)
         end = (await consumer.end_offsets([place]))[place]
         if not follow:
-            async for message in _messages(consumer, place, end):
+            async for message in _messages(consumer, {place: end}):
                 yield _read_record(topic, message)
         while follow:
             batches = await consumer.getmany(timeout_ms=_FETCH_MS)
@@ -295,21 +295,26 @@ class FaustSource:
             ends = await consumer.end_offsets(places)
         return {place.partition: Span(begins[place], ends[place]) for place in places}
 
-    async def between(self, partition: int, begin: int, end: int) -> AsyncIterator[Record]:
-        """Read the records that a partition holds from `begin` up to, without, `end`.
+    async def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+        """Read the records that partitions hold in ranges of offsets, each in order.
 
         Raises:
             LogError: the broker doesn't answer.
         """
-        first, last = (await self.spans([partition]))[partition]
-        begin, end = max(begin, first), min(end, last)
-        if begin >= end:
+        held = await self.spans(ranges)
+        begins, ends = {}, {}
+        for partition, (begin, end) in ranges.items():
+            first, last = max(begin, held[partition].begin), min(end, held[partition].end)
+            if first < last:
+                place = TopicPartition(self._topic, partition)
+                begins[place], ends[place] = first, last
+        if not ends:
             return
         async with self._borrowed() as consumer:
-            place = TopicPartition(self._topic, partition)
-            consumer.assign([place])
-            consumer.seek(place, begin)
-            async for message in _messages(consumer, place, end):
+            consumer.assign(list(ends))
+            for place, offset in begins.items():
+                consumer.seek(place, offset)
+            async for message in _messages(consumer, ends):
                 yield _read_record(self._topic, message)
 
     @asynccontextmanager
@@ -332,16 +337,21 @@ class FaustSource:
         await self._opened.aclose()
 
 
-async def _messages(consumer: Any, place: TopicPartition, end: int) -> AsyncIterator[Any]:  # noqa: ANN401 - aiokafka has no types.
-    """Read messages until `end`; the last offsets may be marks that no message stands for."""
+async def _messages(consumer: Any, ends: dict[TopicPartition, int]) -> AsyncIterator[Any]:  # noqa: ANN401 - aiokafka has no types.
+    """Read messages up to the ends; the last offsets may be marks that no message stands for."""
     silent_ms = 0
-    while await consumer.position(place) < end and silent_ms < _READ_TIMEOUT_MS:
-        batches = await consumer.getmany(timeout_ms=_FETCH_MS)
+    ends = dict(ends)
+    while ends and silent_ms < _READ_TIMEOUT_MS:
+        batches = await consumer.getmany(*ends, timeout_ms=_FETCH_MS)
         silent_ms = 0 if batches else silent_ms + _FETCH_MS
-        for message in batches.get(place, ()):
-            if message.offset >= end:
-                return
-            yield message
+        for place, batch in batches.items():
+            for message in batch:
+                if message.offset < ends[place]:
+                    yield message
+        for place in list(ends):
+            if await consumer.position(place) >= ends[place]:
+                del ends[place]
+                consumer.pause(place)
 
 
 def _record(topic: str, event: Any) -> Record:  # noqa: ANN401 - Faust's event has no useful type.

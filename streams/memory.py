@@ -95,13 +95,14 @@ class MemorySource:
             for partition in partitions
         }
 
-    async def between(self, partition: int, begin: int, end: int) -> AsyncIterator[Record]:
-        """Read the records from `begin` up to, without, `end`; their acks do nothing."""
-        entries = self.log.partitions.get((self.topic, partition), [])
-        for offset in range(max(begin, 0), min(end, len(entries))):
-            await asyncio.sleep(0)
-            entry = entries[offset]
-            yield Record(self.topic, partition, offset, entry.value, lambda: None, entry.key)
+    async def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+        """Read the records in ranges of offsets; their acks do nothing."""
+        for partition, (begin, end) in ranges.items():
+            entries = self.log.partitions.get((self.topic, partition), [])
+            for offset in range(max(begin, 0), min(end, len(entries))):
+                await asyncio.sleep(0)
+                entry = entries[offset]
+                yield Record(self.topic, partition, offset, entry.value, lambda: None, entry.key)
 
 
 class ManualClock:

@@ -1,6 +1,6 @@
 """The in-memory store: it keeps the promises of the one on PostgreSQL, for as long as it lives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from watchkeep.schemas.alert import Alert, AlertState, Incident
@@ -61,8 +61,11 @@ class MemoryStore:
         self._trying: dict[tuple[str, int], Place] = {}
         self._troubles: dict[str, tuple[Trouble, bool]] = {}
 
-    async def claim(self, partition: int) -> Claim:
-        """Take the right to write a partition's snapshots from whoever has it."""
+    async def claim(self, partitions: Collection[int]) -> dict[int, Claim]:
+        """Take the right to write partitions' snapshots from whoever has it."""
+        return {partition: self._claim(partition) for partition in partitions}
+
+    def _claim(self, partition: int) -> Claim:
         kept = self.snapshots.setdefault(partition, Saved())
         kept.token += 1
         kept.unsaved += 1
@@ -153,15 +156,15 @@ class MemoryStore:
         self._hold(lease, step.before)
         self._places[lease.name] = step.here
 
-    async def attempts(self, stage: str, partition: int) -> Attempts | None:
-        """Read, at a start, which record the stage has died of, and how often."""
-        key = (stage, partition)
-        tried = self._trying.pop(key, None)
-        if tried is not None:
-            before = self._attempts.get(key)
-            deaths = before.deaths if before is not None and before.place == tried else 0
-            self._attempts[key] = Attempts(tried, deaths + 1)
-        return self._attempts.get(key)
+    async def attempts(self, stage: str, partitions: Collection[int]) -> dict[int, Attempts]:
+        """Read, at a start, which record the stage has died of in each partition, and how often."""
+        for key in [(stage, partition) for partition in partitions]:
+            tried = self._trying.pop(key, None)
+            if tried is not None:
+                before = self._attempts.get(key)
+                deaths = before.deaths if before is not None and before.place == tried else 0
+                self._attempts[key] = Attempts(tried, deaths + 1)
+        return {n: self._attempts[stage, n] for n in partitions if (stage, n) in self._attempts}
 
     async def note_attempt(self, stage: str, partition: int, place: Place) -> None:
         """Note that the stage is about to try a record, or is about to die of it."""

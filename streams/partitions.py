@@ -7,6 +7,7 @@ commit that runs ahead, nor a database restored from a backup, can leave a hole.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +16,7 @@ from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Window
 from watchkeep.streams import snapshot
 from watchkeep.streams.pipeline import Shard
-from watchkeep.streams.places import Standing, standing
+from watchkeep.streams.places import Standing, standings
 from watchkeep.streams.ports import NOWHERE, Attempts, Claim, DetectStore, Place, Source
 
 log = logging.getLogger(__name__)
@@ -56,34 +57,42 @@ class Partition:
 
 
 async def adopt(
-    number: int, kept: Partition | None, store: DetectStore, settings: Detect
-) -> tuple[Partition, list[Window]]:
-    """Claim a partition, and find its state: the one kept here, or the one in the store.
+    kept: Mapping[int, Partition | None], store: DetectStore, settings: Detect
+) -> tuple[dict[int, Partition], list[Window]]:
+    """Claim partitions, and find their states: those kept here, or those in the store.
 
     Args:
-        number: the partition.
-        kept: what this worker had of it before it was assigned to others.
+        kept: by partition, what this worker had of it before it was assigned to others.
         store: where the snapshots are.
         settings: the detection settings in force.
 
     Returns:
-        The partition, and windows to publish: those that a state which is given up leaves open.
+        The partitions, and windows to publish: those that states which are given up leave open.
 
     Raises:
         StoreError: the database can't be reached.
     """
-    claim = await store.claim(number)
+    claims = await store.claim(kept)
+    died = await store.attempts("detect", kept)
+    partitions: dict[int, Partition] = {}
     left_open: list[Window] = []
-    if kept is not None and (claim.token, claim.place) == (kept.token + 1, kept.saved):
-        partition = kept  # Nobody else has claimed it meanwhile.
-    else:
-        shard, left_open = await _loaded(number, claim, store, settings)
-        partition = Partition(shard, place=claim.place, saved=claim.place, manifest=claim.manifest)
-    partition.token = claim.token
-    partition.owned = True
-    partition.careful = claim.unsaved >= _CAREFUL_FROM
-    partition.attempts = await store.attempts("detect", number)
-    return partition, left_open
+    for number, claim in claims.items():
+        partition = kept[number]
+        if partition is None or (claim.token, claim.place) != (
+            partition.token + 1,
+            partition.saved,
+        ):
+            # Somebody else has claimed it meanwhile, or nobody here ever had it.
+            shard, windows = await _loaded(number, claim, store, settings)
+            left_open += windows
+            place = claim.place
+            partition = Partition(shard, place=place, saved=place, manifest=claim.manifest)
+        partition.token = claim.token
+        partition.owned = True
+        partition.careful = claim.unsaved >= _CAREFUL_FROM
+        partition.attempts = died.get(number)
+        partitions[number] = partition
+    return partitions, left_open
 
 
 async def _loaded(
@@ -102,26 +111,32 @@ async def _loaded(
     return shard, []
 
 
-async def check(number: int, partition: Partition, source: Source) -> Standing:
-    """Find where reading goes on: after the place, or where the log begins if it isn't there."""
-    partition.witness = NOWHERE
-    if partition.place.offset < 0:
-        return Standing.SAME
-    found = await standing(source, number, partition.place)
-    if found is Standing.ANEW:
-        partition.place = NOWHERE
-    elif found is Standing.SAME:
-        partition.witness = partition.place
-    else:
-        begin = (await source.spans([number]))[number].begin
-        if missing := begin - partition.place.offset - 1:
-            log.warning(
-                "shard %d: the log's retention has removed %d records that were not read: offsets "
-                "%d to %d; a longer retention.ms of %s gives more time",
-                number,
-                missing,
-                partition.place.offset + 1,
-                begin - 1,
-                source.topic,
-            )
-    return found
+async def check(partitions: Mapping[int, Partition], source: Source) -> bool:
+    """Find where reading goes on: after the place, or where the log begins if it isn't there.
+
+    Returns:
+        Whether the log was made anew.
+    """
+    begun = {n: p for n, p in partitions.items() if p.place.offset >= 0}
+    for number, found in (await standings(source, {n: p.place for n, p in begun.items()})).items():
+        partition = begun[number]
+        partition.witness = partition.place if found is Standing.SAME else NOWHERE
+        if found is Standing.ANEW:
+            partition.place = NOWHERE
+        elif found is Standing.EXPIRED:
+            begin = (await source.spans([number]))[number].begin
+            _tell_expired(source.topic, number, partition.place.offset + 1, begin)
+    return any(partition.place.offset < 0 for partition in begun.values())
+
+
+def _tell_expired(topic: str, number: int, next_offset: int, begin: int) -> None:
+    if begin > next_offset:
+        log.warning(
+            "shard %d: the log's retention has removed %d records that were not read: offsets %d "
+            "to %d; a longer retention.ms of %s gives more time",
+            number,
+            begin - next_offset,
+            next_offset,
+            begin - 1,
+            topic,
+        )

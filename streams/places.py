@@ -1,14 +1,14 @@
 """Places in the log, and whether the log still is the one that a place was taken in."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
 import xxhash
 
 from watchkeep.schemas.errors import LogAnewError, LogError
-from watchkeep.streams.ports import Place, Source
+from watchkeep.streams.ports import Place, Source, Span
 from watchkeep.streams.vitals import VITALS
 
 _GUARD_S: Final = 5.0
@@ -27,17 +27,19 @@ def record_hash(value: bytes | None) -> str:
     return xxhash.xxh3_64_hexdigest(value or b"")
 
 
-async def standing(source: Source, partition: int, place: Place) -> Standing:
-    """Tell whether a partition still holds the record of a place."""
-    begin, end = (await source.spans([partition]))[partition]
-    if place.offset >= end:
-        return Standing.ANEW
-    if place.offset < begin:
-        return Standing.EXPIRED
-    async for record in source.between(partition, place.offset, place.offset + 1):
-        same = record_hash(record.value) == place.record_hash
-        return Standing.SAME if same else Standing.ANEW
-    return Standing.EXPIRED  # It went between the two questions, or compaction took it.
+async def standings(source: Source, places: Mapping[int, Place]) -> dict[int, Standing]:
+    """Tell whether partitions still hold the records of their places."""
+    spans = await source.spans(places)
+    found = {
+        partition: Standing.ANEW if place.offset >= spans[partition].end else Standing.EXPIRED
+        for partition, place in places.items()
+    }
+    # A record that isn't delivered was removed, by retention or by compaction.
+    there = {n: Span(place.offset, place.offset + 1) for n, place in places.items()}
+    async for record in source.between(there):
+        same = record_hash(record.value) == places[record.partition].record_hash
+        found[record.partition] = Standing.SAME if same else Standing.ANEW
+    return found
 
 
 async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:

@@ -64,8 +64,8 @@ class Source(Protocol):
         """Tell what partitions hold."""
         ...
 
-    def between(self, partition: int, begin: int, end: int) -> AsyncIterator[Record]:
-        """Read the records that a partition holds from `begin` up to, without, `end`.
+    def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+        """Read the records that partitions hold in ranges of offsets, each in order.
 
         They are read outside the consumer group; their acks do nothing.
         """
@@ -256,8 +256,8 @@ class Lease(NamedTuple):
 class TroubleStore(Protocol):
     """What every stage that reads a log keeps of records that end it."""
 
-    async def attempts(self, stage: str, partition: int) -> Attempts | None:
-        """Read, at a start, which record the stage has died of, and how often.
+    async def attempts(self, stage: str, partitions: Collection[int]) -> dict[int, Attempts]:
+        """Read, at a start, which record the stage has died of in each partition, and how often.
 
         The record that was noted last, and not called calm, is taken for the one.
         """
@@ -283,8 +283,8 @@ class DetectStore(TroubleStore, Protocol):
     the same call again does no harm.
     """
 
-    async def claim(self, partition: int) -> Claim:
-        """Take the right to write a partition's snapshots from whoever has it."""
+    async def claim(self, partitions: Collection[int]) -> dict[int, Claim]:
+        """Take the right to write partitions' snapshots from whoever has it."""
         ...
 
     async def load_blocks(self, partition: int) -> Mapping[int, bytes]:

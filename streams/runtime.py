@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from watchkeep.schemas.errors import FrameError, LogAnewError, LogError, StoreError
@@ -23,7 +24,7 @@ from watchkeep.streams.dead_letters import bury, bury_deadly, is_deadly
 from watchkeep.streams.partitions import Partition, adopt, check
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.pipeline import Outcome
-from watchkeep.streams.places import Standing, guard, record_hash, standing
+from watchkeep.streams.places import Standing, guard, record_hash, standings
 from watchkeep.streams.ports import (
     DetectStore,
     Place,
@@ -32,6 +33,7 @@ from watchkeep.streams.ports import (
     Sink,
     Snapshot,
     Source,
+    Span,
 )
 from watchkeep.streams.topics import ANOMALIES
 from watchkeep.streams.vitals import APPLIED, DROPPED, SNAPSHOT_BYTES, VITALS
@@ -64,50 +66,68 @@ class Worker:
         self._adopting = asyncio.Lock()
         self._flushing = asyncio.Lock()
         self._saving = asyncio.Lock()
-        self._anew = False
 
     async def take(self, record: Record) -> None:
         """Apply one record, publish what follows, and ack it."""
         number = record.partition
         partition = await self._owned(number)
         if record.offset > partition.place.offset + 1:
-            await self._catch_up(number, partition, record.offset)
+            await self._catch_up({number: partition}, {number: record.offset})
         await self._apply(number, partition, record)
         record.ack()
         await self._relieve()
 
     async def _owned(self, number: int) -> Partition:
         """Give a partition, ready to go on; the first time it is claimed and caught up."""
+        while not self._has(number):
+            await self._adopt({number})
+        return self._partitions[number]
+
+    def _has(self, number: int) -> bool:
+        return number in self._partitions and self._partitions[number].owned
+
+    async def adopt_assigned(self) -> None:
+        """Claim every partition that is assigned, and catch up with the log."""
+        await self._adopt(set())
+
+    async def _adopt(self, wanted: set[int]) -> None:
         async with self._adopting:
-            partition = self._partitions.get(number)
-            if partition is None or not partition.owned:
-                partition = await self._adopt(number, partition)
-            return partition
+            # Together, as a rebalance brings many; asked for now, as the next may take them away.
+            new = [n for n in sorted(wanted | self._source.assigned()) if not self._has(n)]
+            if not new:
+                return
+            kept = {number: self._partitions.get(number) for number in new}
+            partitions, left_open = await patiently(
+                lambda: adopt(kept, self._store, self._settings)
+            )
+            await self._publish(left_open)
+            if await check(partitions, self._source):
+                self._tell_anew()
+            now_s = asyncio.get_running_loop().time()
+            for number, partition in partitions.items():
+                # Shards are saved one after the other, not all at once.
+                partition.saved_s = now_s - self._settings.snapshot_s * number / SHARDS
+            self._partitions |= partitions
+            spans = await self._source.spans(partitions)
+            await self._catch_up(partitions, {n: span.end for n, span in spans.items()})
+            await self._calm({n: p for n, p in partitions.items() if p.careful})
 
-    async def _adopt(self, number: int, kept: Partition | None) -> Partition:
-        partition, left_open = await patiently(
-            lambda: adopt(number, kept, self._store, self._settings)
-        )
-        await self._publish(left_open)
-        if await check(number, partition, self._source) is Standing.ANEW:
-            self._tell_anew(number)
-        # Shards are saved one after the other, not all at once.
-        now_s = asyncio.get_running_loop().time()
-        partition.saved_s = now_s - self._settings.snapshot_s * number / SHARDS
-        self._partitions[number] = partition
-        await self._catch_up(number, partition, (await self._source.spans([number]))[number].end)
-        if partition.careful:
-            # What was suspicious is behind us, and a snapshot ends the suspicion.
-            await patiently(lambda: self.save([number]))
-            await patiently(lambda: self._store.calm("detect", number))
-            partition.careful = False
-        return partition
-
-    async def _catch_up(self, number: int, partition: Partition, end: int) -> None:
-        """Apply what the log has beyond the state."""
-        async for record in self._source.between(number, partition.place.offset + 1, end):
-            await self._apply(number, partition, record)
+    async def _catch_up(self, partitions: Mapping[int, Partition], ends: Mapping[int, int]) -> None:
+        """Apply what the log has beyond the states."""
+        ranges = {n: Span(p.place.offset + 1, ends[n]) for n, p in partitions.items()}
+        async for record in self._source.between(
+            {n: span for n, span in ranges.items() if span.begin < span.end}
+        ):
+            await self._apply(record.partition, partitions[record.partition], record)
             await self._relieve()
+
+    async def _calm(self, partitions: Mapping[int, Partition]) -> None:
+        """End the suspicion: what was suspicious is behind, and is so for good."""
+        if partitions:
+            await patiently(lambda: self.save(partitions))
+        for number, partition in partitions.items():
+            await patiently(partial(self._store.calm, "detect", number))
+            partition.careful = False
 
     async def _apply(self, number: int, partition: Partition, record: Record) -> None:
         async with partition.lock:
@@ -208,13 +228,11 @@ class Worker:
     async def _write(self, snapshots: list[Snapshot]) -> None:
         # The cells that a snapshot has closed are written before what closed them is behind us.
         await self.flush()
-        for number in [s.partition for s in snapshots]:
-            witness = self._partitions[number].witness
-            if witness.offset < 0:
-                continue
-            if await standing(self._source, number, witness) is Standing.ANEW:
-                # This state holds records of two logs, and may have missed some of the new one.
-                raise LogAnewError(f"shard {number}: the log was made anew while it was read")
+        witnesses = {s.partition: self._partitions[s.partition].witness for s in snapshots}
+        seen = {number: witness for number, witness in witnesses.items() if witness.offset >= 0}
+        if Standing.ANEW in (await standings(self._source, seen)).values():
+            # These states hold records of two logs, and may have missed some of the new one.
+            raise LogAnewError(f"{self._source.topic} was made anew while it was read")
         SNAPSHOT_BYTES.inc(sum(map(_size, snapshots)))
         refused = await self._store.save_snapshots(snapshots)
         now_s = asyncio.get_running_loop().time()
@@ -275,16 +293,11 @@ class Worker:
             if partition.owned and now_s - partition.saved_s >= self._settings.snapshot_s
         ]
 
-    async def adopt_assigned(self) -> None:
+    async def look(self) -> None:
         """Catch up with partitions that are assigned but silent; runs as long as the worker."""
         while True:
             await asyncio.sleep(_KEEP_S)
-            await self.adopt_all()
-
-    async def adopt_all(self) -> None:
-        """Catch up with every partition that is assigned."""
-        for number in sorted(self._source.assigned()):
-            await self._owned(number)
+            await self.adopt_assigned()
 
     def offsets(self) -> dict[int, int]:
         """Tell the last offset applied of each partition that is owned."""
@@ -297,15 +310,12 @@ class Worker:
         except StoreError as error:
             log.warning("stops without a last snapshot, the log has it all: %s", error)
 
-    def _tell_anew(self, number: int) -> None:
-        """Say that a log was made anew: all shards share its fate, so the first says it loudly."""
-        log.log(
-            logging.DEBUG if self._anew else logging.WARNING,
-            "shard %d: the log was made anew since the last start; the state is kept, reading "
-            "starts at the beginning, and what nobody had read of the old log is missing",
-            number,
+    def _tell_anew(self) -> None:
+        log.warning(
+            "%s was made anew since the last start: the states are kept, reading starts at its "
+            "beginning, and what nobody had read of the old log is missing",
+            self._source.topic,
         )
-        self._anew = True
 
     def drops(self) -> Counter[str]:
         """Count the samples that were not folded since the states were loaded, by reason."""
@@ -330,13 +340,13 @@ async def run(source: Source, *, sink: Sink, store: DetectStore, settings: Detec
     """Run detect until its source ends."""
     worker = Worker(source, sink, store, settings)
     source.when_revoked(worker.give_up)
-    await worker.adopt_all()
+    await worker.adopt_assigned()
     async with asyncio.TaskGroup() as tasks:
         beside = [
             tasks.create_task(task)
             for task in (
                 worker.keep(),
-                worker.adopt_assigned(),
+                worker.look(),
                 guard(source, worker.offsets),
             )
         ]

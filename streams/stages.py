@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 from watchkeep.notifiers.apprise_sender import receivers
 from watchkeep.notifiers.terminal import Terminal
-from watchkeep.schemas.errors import ConfigError, UnreachableError
+from watchkeep.schemas.errors import ConfigError, UnreachableError, WatchkeepError
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams import gateway, incidents, kafka, notify, runtime
 from watchkeep.streams.config import RUNNING_VARIABLE
@@ -24,6 +24,8 @@ from watchkeep.streams.vitals import served
 log = logging.getLogger(__name__)
 
 _WAIT_S: Final = 2.0
+_SELDOM_S: Final = 60.0
+_SELDOM_CHARS: Final = 40
 
 Stage = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
@@ -105,18 +107,41 @@ def main(name: str, settings: Settings) -> NoReturn:
         format=f"%(asctime)s %(levelname)s {name}: %(message)s",
         stream=sys.stderr,
     )
-    # These tell every step of every rebalance.
-    for chatty in ("faust", "aiokafka", "mode"):
+    # These tell every step of every rebalance, and again and again that a server is gone.
+    for chatty in ("faust", "aiokafka", "mode", "apprise", "psycopg"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_Seldom())
     try:
         # `up` has reached the servers before it started this, so they are down and will be back.
         asyncio.run(_until_told(name, settings, patient=RUNNING_VARIABLE in os.environ))
     except ConfigError:
         raise
+    except WatchkeepError as error:
+        log.error("%s ends: %s", name, error)  # noqa: TRY400 - The message says it all.
+        _leave(1)
     except Exception:
         # Crash only: the log and the store know what to do again.
         log.exception("%s ends, it can't go on", name)
         _leave(1)
+
+
+class _Seldom(logging.Filter):
+    """Lets each warning of the libraries pass once in a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told_s: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is to be written."""
+        if record.name.startswith("watchkeep"):
+            return True
+        key = (record.name, str(record.msg)[:_SELDOM_CHARS])
+        if record.created - self._told_s.get(key, 0.0) < _SELDOM_S:
+            return False
+        self._told_s[key] = record.created
+        return True
 
 
 def _leave(code: int) -> NoReturn:
@@ -126,6 +151,18 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+async def _run(name: str, settings: Settings, stop: asyncio.Event) -> None:
+    """Run a stage once; what ends it is raised as it is, not in a group of one."""
+    try:
+        async with served(settings.monitor.host, settings.monitor.port_of(name)):
+            await STAGES[name](settings, stop)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None
+
+
 async def _until_told(name: str, settings: Settings, *, patient: bool) -> NoReturn:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -133,8 +170,7 @@ async def _until_told(name: str, settings: Settings, *, patient: bool) -> NoRetu
         loop.add_signal_handler(number, stop.set)
     while not stop.is_set():
         try:
-            async with served(settings.monitor.host, settings.monitor.port_of(name)):
-                await STAGES[name](settings, stop)
+            await _run(name, settings, stop)
             break
         except UnreachableError as error:
             if not patient:

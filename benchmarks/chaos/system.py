@@ -155,6 +155,9 @@ class System:
                 while missing := await asyncio.to_thread(self._missing):
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
+            for process in self.stages.values():
+                process.send_signal(signal.SIGUSR1)  # Its log then has where it is stuck.
+            await asyncio.sleep(1)
             raise TimeoutError(f"after {seconds:.0f} s still missing: {missing}") from None
 
     def _missing(self) -> str:

@@ -1,6 +1,6 @@
 """What detect keeps: claims, snapshots, rollups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -29,9 +29,9 @@ ON CONFLICT (signal_id, at) DO UPDATE SET
 
 _CLAIM: Final = """
 INSERT INTO snapshots AS old (partition, token, unsaved, applied_offset, record_hash, settings)
-VALUES (%s, 1, 1, -1, '', '')
+SELECT partition, 1, 1, -1, '', '' FROM unnest(%s::int[]) AS partition ORDER BY partition
 ON CONFLICT (partition) DO UPDATE SET token = old.token + 1, unsaved = old.unsaved + 1
-RETURNING token, unsaved, applied_offset, record_hash, settings, manifest
+RETURNING partition, token, unsaved, applied_offset, record_hash, settings, manifest
 """
 
 _SAVE: Final = """
@@ -48,12 +48,20 @@ class DetectTables(Tables):
         super().__init__(database)
         self._days: set[date] = set()
 
-    async def claim(self, partition: int) -> Claim:
-        """Take the right to write a partition's snapshots from whoever has it."""
-        ((token, unsaved, offset, record_hash, settings, manifest),) = await self._database.rows(
-            _CLAIM, [partition]
-        )
-        return Claim(token, unsaved, Place(offset, record_hash), settings, manifest)
+    async def claim(self, partitions: Collection[int]) -> dict[int, Claim]:
+        """Take the right to write partitions' snapshots from whoever has it."""
+        return {
+            partition: Claim(token, unsaved, Place(offset, record_hash), settings, manifest)
+            for (
+                partition,
+                token,
+                unsaved,
+                offset,
+                record_hash,
+                settings,
+                manifest,
+            ) in await self._database.rows(_CLAIM, [list(partitions)])
+        }
 
     async def load_blocks(self, partition: int) -> Mapping[int, bytes]:
         """Read the blocks of a partition's last snapshot."""

@@ -1,5 +1,6 @@
 """How far a stage has come, whose turn it is, and what has gone wrong."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
@@ -31,7 +32,7 @@ UPDATE attempts SET
     count = CASE WHEN (record_offset, record_hash) = (trying_offset, trying_hash)
             THEN count + 1 ELSE 1 END,
     record_offset = trying_offset, record_hash = trying_hash, trying_offset = NULL
-WHERE stage = %s AND partition = %s AND trying_offset IS NOT NULL
+WHERE stage = %s AND partition = ANY(%s) AND trying_offset IS NOT NULL
 """
 
 _TRY: Final = """
@@ -84,17 +85,18 @@ class PlaceTables(Tables):
         async with self._database.transaction() as connection:
             await move(connection, lease, step)
 
-    async def attempts(self, stage: str, partition: int) -> Attempts | None:
-        """Read, at a start, which record the stage has died of, and how often."""
+    async def attempts(self, stage: str, partitions: Collection[int]) -> dict[int, Attempts]:
+        """Read, at a start, which record the stage has died of in each partition, and how often."""
         async with self._database.transaction() as connection:
-            await connection.execute(_DIED.encode(), [stage, partition])
+            await connection.execute(_DIED.encode(), [stage, list(partitions)])
             cursor = await connection.execute(
-                "SELECT record_offset, record_hash, count FROM attempts "
-                "WHERE stage = %s AND partition = %s AND count > 0",
-                [stage, partition],
+                "SELECT partition, record_offset, record_hash, count FROM attempts "
+                "WHERE stage = %s AND partition = ANY(%s) AND count > 0",
+                [stage, list(partitions)],
             )
-            row = await cursor.fetchone()
-        return Attempts(Place(row[0], row[1]), row[2]) if row else None
+            return {
+                row[0]: Attempts(Place(row[1], row[2]), row[3]) for row in await cursor.fetchall()
+            }
 
     async def note_attempt(self, stage: str, partition: int, place: Place) -> None:
         """Note that the stage is about to try a record, or is about to die of it."""

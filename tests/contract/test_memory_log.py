@@ -3,7 +3,7 @@
 import pytest
 
 from watchkeep.streams.memory import Entry, MemoryLog
-from watchkeep.streams.ports import Record, Sink, Source
+from watchkeep.streams.ports import Record, Sink, Source, Span
 
 ALL = [(0, 0, b"a"), (0, 1, b"b"), (0, 2, b"c"), (5, 0, b"z")]
 
@@ -66,9 +66,11 @@ async def test_records_are_read_by_their_places(log: MemoryLog) -> None:
     source: Source = log.source("t", "g")
     assert source.assigned() == {0, 5}
     assert await source.spans([0, 5, 7]) == {0: (0, 3), 5: (0, 1), 7: (0, 0)}
-    assert places([record async for record in source.between(0, 1, 9)]) == ALL[1:3]
-    assert places([record async for record in source.between(0, -5, 1)]) == ALL[:1]
-    assert not [record async for record in source.between(7, 0, 9)]
+    assert places([record async for record in source.between({0: Span(1, 9)})]) == ALL[1:3]
+    assert places([record async for record in source.between({0: Span(-5, 1)})]) == ALL[:1]
+    both = {5: Span(0, 1), 0: Span(2, 3)}
+    assert sorted(places([record async for record in source.between(both)])) == ALL[2:]
+    assert not [record async for record in source.between({7: Span(0, 9)})]
     assert sorted(log.partitions) == [("other", 0), ("t", 0), ("t", 5)]
 
 

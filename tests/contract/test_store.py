@@ -125,15 +125,23 @@ def a_batch(values: list[float], at_ms: int = AT_MS) -> Rollups:
 MANIFEST = b"WKS2" + bytes(8) + bytes(16)  # Of two blocks.
 
 
+async def claimed(store: Store, partition: int) -> Claim:
+    return (await store.claim([partition]))[partition]
+
+
+async def died(store: Store, partition: int) -> Attempts | None:
+    return (await store.attempts("detect", [partition])).get(partition)
+
+
 async def a_snapshot(store: Store, partition: int = 3) -> Snapshot:
-    token = (await store.claim(partition)).token
+    token = (await claimed(store, partition)).token
     blocks = {0: b"\x00zero", 1: b"one"}
     return Snapshot(partition, token, -1, Place(41, "aa"), "s", MANIFEST, blocks)
 
 
 async def test_the_first_claim_finds_nothing(store: Store) -> None:
-    assert await store.claim(3) == Claim(1, 1, NOWHERE, "", b"")
-    assert await store.claim(4) == Claim(1, 1, NOWHERE, "", b"")
+    assert await claimed(store, 3) == Claim(1, 1, NOWHERE, "", b"")
+    assert await claimed(store, 4) == Claim(1, 1, NOWHERE, "", b"")
 
 
 async def test_a_snapshot_is_read_back_and_its_changed_blocks_replaced(store: Store) -> None:
@@ -145,7 +153,7 @@ async def test_a_snapshot_is_read_back_and_its_changed_blocks_replaced(store: St
     assert await store.save_snapshots([second]) == set()
     assert await store.load_blocks(3) == {0: b"\x00zero", 1: b"later"}
     assert await store.load_blocks(4) == {0: b"x", 1: b"y"}
-    assert await store.claim(3) == Claim(2, 1, Place(42, "bb"), "s", MANIFEST)
+    assert await claimed(store, 3) == Claim(2, 1, Place(42, "bb"), "s", MANIFEST)
 
 
 async def test_a_snapshot_that_has_shrunk_keeps_no_old_blocks(store: Store) -> None:
@@ -164,20 +172,30 @@ async def test_who_was_succeeded_can_not_overwrite_the_successor(store: Store) -
     assert await store.save_snapshots([successor]) == set()
     late = first._replace(before=41, place=Place(99, "cc"))
     assert await store.save_snapshots([late]) == {3}
-    assert (await store.claim(3)).place == Place(41, "aa")
+    assert (await claimed(store, 3)).place == Place(41, "aa")
 
 
 async def test_changed_blocks_are_refused_on_another_snapshot_than_theirs(store: Store) -> None:
     first = await a_snapshot(store)
     await store.save_snapshots([first])
     assert await store.save_snapshots([first._replace(before=40, place=Place(43, "bb"))]) == {3}
-    assert (await store.claim(3)).place == Place(41, "aa")
+    assert (await claimed(store, 3)).place == Place(41, "aa")
+
+
+async def test_many_partitions_are_claimed_together(store: Store) -> None:
+    await claimed(store, 1)
+    claims = await store.claim(range(64))
+    assert [claims[n].token for n in range(64)] == [1, 2, *([1] * 62)]
+    for number in (7, 9):
+        await store.note_attempt("detect", number, Place(number, "aa"))
+    deaths = await store.attempts("detect", range(8))
+    assert deaths == {7: Attempts(Place(7, "aa"), 1)}
 
 
 async def test_claims_without_a_snapshot_are_counted(store: Store) -> None:
-    assert [(await store.claim(3)).unsaved for _ in range(3)] == [1, 2, 3]
+    assert [(await claimed(store, 3)).unsaved for _ in range(3)] == [1, 2, 3]
     await store.save_snapshots([(await a_snapshot(store))])
-    assert (await store.claim(3)).unsaved == 1
+    assert (await claimed(store, 3)).unsaved == 1
 
 
 async def test_a_place_moves_on_from_where_it_is(store: Store) -> None:
@@ -196,19 +214,19 @@ async def test_a_place_moves_on_from_where_it_is(store: Store) -> None:
 
 
 async def test_what_a_stage_died_of_is_counted_in_a_row(store: Store) -> None:
-    assert await store.attempts("detect", 3) is None
+    assert await died(store, 3) is None
     one, two = Place(7, "aa"), Place(8, "bb")
     for deaths in (1, 2):
         await store.note_attempt("detect", 3, one)
-        assert await store.attempts("detect", 3) == Attempts(one, deaths)
-        assert await store.attempts("detect", 3) == Attempts(one, deaths)
+        assert await died(store, 3) == Attempts(one, deaths)
+        assert await died(store, 3) == Attempts(one, deaths)
     await store.note_attempt("detect", 3, two)
     await store.calm("detect", 3)
-    assert await store.attempts("detect", 3) == Attempts(one, 2)
+    assert await died(store, 3) == Attempts(one, 2)
     await store.note_attempt("detect", 3, one)
     await store.note_attempt("detect", 3, two)
-    assert await store.attempts("detect", 3) == Attempts(two, 1)
-    assert await store.attempts("detect", 4) is None
+    assert await died(store, 3) == Attempts(two, 1)
+    assert await died(store, 4) is None
 
 
 async def test_a_trouble_is_told_once(store: Store) -> None:

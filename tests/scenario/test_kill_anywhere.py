@@ -21,6 +21,7 @@ from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Progress, decode
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
+from watchkeep.streams.ports import Span
 from watchkeep.streams.runtime import Worker
 from watchkeep.streams.topics import ANOMALIES, DEAD_LETTERS, METRICS
 
@@ -109,7 +110,7 @@ async def live(log: MemoryLog, store: MemoryStore, fate: Fate) -> None:
     whole = await a_log()
     ports: tuple[Any, Any] = (Mortal(log, fate), Mortal(store, fate))
     worker = Worker(log.source(METRICS, "detect"), *ports, SETTINGS)
-    await worker.adopt_all()
+    await worker.adopt_assigned()
     for offset in range(CELLS):
         for shard in SHARDS:
             if offset < len(log.partitions[METRICS, shard]):
@@ -121,7 +122,7 @@ async def live(log: MemoryLog, store: MemoryStore, fate: Fate) -> None:
                     await worker.take(record)
             if offset % SAVED_EVERY == SAVED_EVERY - 1:
                 await worker.save([shard])
-    await worker.adopt_all()
+    await worker.adopt_assigned()
     await worker.save_all()
 
 
@@ -198,7 +199,7 @@ async def taken(worker: Worker, log: MemoryLog, shard: int, begin: int, end: int
 
 
 async def between(log: MemoryLog, shard: int, begin: int, end: int) -> AsyncIterator[Any]:
-    async for record in log.source(METRICS, "detect").between(shard, begin, end):
+    async for record in log.source(METRICS, "detect").between({shard: Span(begin, end)}):
         yield record
 
 
@@ -225,13 +226,13 @@ async def test_who_was_paused_can_not_overwrite_its_successor(
     whole = await a_log()
     log, store = await cut_log(whole, 9), MemoryStore()
     paused, successor = a_worker(log, store), a_worker(log, store)
-    await paused.adopt_all()
+    await paused.adopt_assigned()
     await paused.save_all()
     await grow(log, whole, 13)
     await taken(paused, log, SHARDS[0], 9, 11)
-    await successor.adopt_all()
+    await successor.adopt_assigned()
     await grow(log, whole, 17)
-    await successor.adopt_all()
+    await successor.adopt_assigned()
     await taken(successor, log, SHARDS[0], 13, 17)
     await successor.save_all()
     await taken(paused, log, SHARDS[0], 11, 15)
@@ -249,7 +250,7 @@ async def test_a_database_restored_under_a_running_worker_costs_nothing(
     whole = await a_log()
     log, store = await cut_log(whole, 9), MemoryStore()
     worker = a_worker(log, store)
-    await worker.adopt_all()
+    await worker.adopt_assigned()
     await worker.save_all()
     backup = copy.deepcopy(store.__dict__)
     await grow(log, whole, 17)
@@ -276,11 +277,11 @@ async def test_a_state_is_kept_over_a_rebalance_that_brings_it_back(
     whole = await a_log()
     log, store = await cut_log(whole, 12), MemoryStore()
     worker = a_worker(log, store)
-    await worker.adopt_all()
+    await worker.adopt_assigned()
     await worker.give_up(set(SHARDS))
     monkeypatch.setattr(store, "load_blocks", None)
     await grow(log, whole, CELLS)
-    await worker.adopt_all()
+    await worker.adopt_assigned()
     await worker.save_all()
     assert result(log, store) == undisturbed[0]
 
@@ -291,7 +292,7 @@ async def test_without_a_database_windows_are_told_and_nothing_is_lost(
     whole = await a_log()
     log, store = await cut_log(whole, 6), MemoryStore()
     worker = a_worker(log, store)
-    await worker.adopt_all()
+    await worker.adopt_assigned()
 
     async def gone(*_: object) -> None:
         raise StoreError("no route to it")

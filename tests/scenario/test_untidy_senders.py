@@ -49,7 +49,7 @@ async def detected(log: MemoryLog, store: MemoryStore, stops: int) -> Worker:
         for (topic, shard), entries in whole.items():
             log.partitions[topic, shard] = entries[: len(entries) * part // (stops + 1)]
         worker = Worker(log.source(METRICS, "detect"), log, store, SETTINGS.detect)
-        await worker.adopt_all()
+        await worker.adopt_assigned()
         if part != stops:  # One of them dies without a last snapshot.
             await worker.save_all()
     return worker
