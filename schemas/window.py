@@ -111,20 +111,32 @@ class Progress(BaseModel):
     log_time_ms: dict[int, int]
 
 
+class ColdStart(BaseModel):
+    """A shard's state was lost: nobody will close the windows that it had open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["cold_start"] = "cold_start"
+    shard: int
+
+
+Anomaly = Window | Progress | ColdStart
+
+
 def window_id(entity: str, onset_ms: int, settings: str) -> str:
     """Name a window so that the same log yields the same name."""
     return xxhash.xxh3_64_hexdigest(f"{entity}\n{onset_ms}\n{settings}".encode())
 
 
 class _Anomaly(BaseModel):
-    record: Annotated[Window | Progress, Field(discriminator="type")]
+    record: Annotated[Anomaly, Field(discriminator="type")]
 
 
-def decode(record: bytes) -> Window | Progress:
+def decode(record: bytes) -> Anomaly:
     """Read a record of the anomalies topic.
 
     Raises:
-        RecordError: it follows neither schema.
+        RecordError: it follows none of the schemas.
     """
     try:
         return _Anomaly.model_validate_json(b'{"record":' + record + b"}").record

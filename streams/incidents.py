@@ -14,9 +14,17 @@ from watchkeep.schemas.alert import decode as decode_alert
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.errors import RecordError
 from watchkeep.schemas.text import iso_time
-from watchkeep.schemas.window import Progress, Window, decode
+from watchkeep.schemas.window import (
+    Anomaly,
+    ColdStart,
+    Progress,
+    Window,
+    WindowState,
+    decode,
+)
 from watchkeep.streams import following
 from watchkeep.streams.dead_letters import bury
+from watchkeep.streams.intake import shard_of
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.ports import IncidentStore, Lease, Record, Sink, Source, Step
 from watchkeep.streams.topics import ALERTS
@@ -94,6 +102,9 @@ async def _take(record: Record, step: Step, sink: Sink, store: IncidentStore, le
         return
     if isinstance(anomaly, Progress):
         await store.save_progress(lease, step, anomaly.log_time_ms)
+    elif isinstance(anomaly, ColdStart):
+        await _close_all(anomaly, step, store, lease)
+        await patiently(lambda: _publish(sink, store))
     elif anomaly.revision <= await store.window_revision(anomaly.window_id):
         await store.advance(lease, step)
     else:
@@ -102,7 +113,25 @@ async def _take(record: Record, step: Step, sink: Sink, store: IncidentStore, le
         await patiently(lambda: _publish(sink, store))
 
 
-def _read(record: Record) -> Window | Progress:
+async def _close_all(cold: ColdStart, step: Step, store: IncidentStore, lease: Lease) -> None:
+    """Close the windows of a shard whose state was lost; what goes on will be found anew."""
+    for window in await store.open_windows():
+        if shard_of(window.entity) == cold.shard:
+            closed = window.model_copy(
+                update={
+                    "revision": window.revision + 1,
+                    "state": WindowState.CLOSED,
+                    "ended_ms": window.at_ms,
+                }
+            )
+            incident = advance(await store.incident_of(closed.entity), closed)
+            # The place stays until all are closed, so that a crash between two closes the rest.
+            stay = Step(step.before, step.before)
+            await store.record(lease, stay, (closed, incident, alert_of(incident)))
+    await store.advance(lease, step)
+
+
+def _read(record: Record) -> Anomaly:
     anomaly = decode(record.value or b"")
     if isinstance(anomaly, Window):
         # An alert can't be written about what has no entity or shows nothing.

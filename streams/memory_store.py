@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from watchkeep.schemas.alert import Alert, AlertState, Incident
 from watchkeep.schemas.errors import LeaseLostError
-from watchkeep.schemas.window import Window
+from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.memory import ManualClock
 from watchkeep.streams.ports import (
     NOWHERE,
@@ -111,6 +111,11 @@ class MemoryStore:
         """Read the entity's open incident."""
         firing = (i for i in self.incidents.values() if i.state is AlertState.FIRING)
         return next((incident for incident in firing if incident.entity == entity), None)
+
+    async def open_windows(self) -> Sequence[Window]:
+        """Read the last revision of each window that is open, oldest first."""
+        last = {name: window for (name, _), window in sorted(self.windows.items())}
+        return [window for window in last.values() if window.state is WindowState.OPEN]
 
     async def record(self, lease: Lease, step: Step, told: tuple[Window, Incident, Alert]) -> None:
         """Keep a window's revision, its incident and the alert to publish, all or none.

@@ -7,13 +7,13 @@ commit that runs ahead, nor a database restored from a backup, can leave a hole.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from watchkeep.schemas.errors import DecodeError
 from watchkeep.schemas.settings import Detect
-from watchkeep.schemas.window import Window
+from watchkeep.schemas.window import Anomaly, ColdStart
 from watchkeep.streams import snapshot
 from watchkeep.streams.pipeline import Shard
 from watchkeep.streams.places import Standing, standings
@@ -58,7 +58,7 @@ class Partition:
 
 async def adopt(
     kept: Mapping[int, Partition | None], store: DetectStore, settings: Detect
-) -> tuple[dict[int, Partition], list[Window]]:
+) -> tuple[dict[int, Partition], list[Anomaly]]:
     """Claim partitions, and find their states: those kept here, or those in the store.
 
     Args:
@@ -67,7 +67,8 @@ async def adopt(
         settings: the detection settings in force.
 
     Returns:
-        The partitions, and windows to publish: those that states which are given up leave open.
+        The partitions, and what to publish about states that are given up: the windows that they
+        leave open, or that nobody knows which.
 
     Raises:
         StoreError: the database can't be reached.
@@ -75,7 +76,7 @@ async def adopt(
     claims = await store.claim(kept)
     died = await store.attempts("detect", kept)
     partitions: dict[int, Partition] = {}
-    left_open: list[Window] = []
+    left_open: list[Anomaly] = []
     for number, claim in claims.items():
         partition = kept[number]
         if partition is None or (claim.token, claim.place) != (
@@ -83,8 +84,8 @@ async def adopt(
             partition.saved,
         ):
             # Somebody else has claimed it meanwhile, or nobody here ever had it.
-            shard, windows = await _loaded(number, claim, store, settings)
-            left_open += windows
+            shard, given_up = await _loaded(number, claim, store, settings)
+            left_open += given_up
             place = claim.place
             partition = Partition(shard, place=place, saved=place, manifest=claim.manifest)
         partition.token = claim.token
@@ -97,14 +98,14 @@ async def adopt(
 
 async def _loaded(
     number: int, claim: Claim, store: DetectStore, settings: Detect
-) -> tuple[Shard, list[Window]]:
+) -> tuple[Shard, Sequence[Anomaly]]:
     if claim.place.offset < 0:
         return Shard(settings), []
     try:
         shard = snapshot.load(claim.manifest, await store.load_blocks(number), settings)
     except DecodeError as error:
         log.warning("shard %d starts cold: %s", number, error)
-        return Shard(settings), []
+        return Shard(settings), [ColdStart(shard=number)]
     if claim.settings != settings.version:
         log.warning("shard %d starts cold: the detection settings have changed", number)
         return Shard(settings), shard.end()

@@ -333,6 +333,10 @@ class IncidentStore(PlaceStore, Protocol):
         """Read the entity's open incident."""
         ...
 
+    async def open_windows(self) -> Sequence[Window]:
+        """Read the last revision of each window that is open, oldest first."""
+        ...
+
     async def record(
         self,
         lease: Lease,

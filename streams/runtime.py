@@ -18,7 +18,7 @@ from typing import Final
 from watchkeep.schemas.errors import FrameError, LogAnewError, LogError, StoreError
 from watchkeep.schemas.frame import SHARDS, decode
 from watchkeep.schemas.settings import Detect
-from watchkeep.schemas.window import Progress, Window
+from watchkeep.schemas.window import Anomaly, Progress, Window
 from watchkeep.streams import snapshot
 from watchkeep.streams.dead_letters import bury, bury_deadly, is_deadly
 from watchkeep.streams.partitions import Partition, adopt, check
@@ -161,11 +161,10 @@ class Worker:
                     await self._store.note_attempt("detect", number, place)
             raise
 
-    async def _publish(self, windows: Iterable[Window]) -> None:
-        for window in windows:
-            await self._sink.send(
-                ANOMALIES, window.model_dump_json().encode(), key=window.entity.encode()
-            )
+    async def _publish(self, anomalies: Iterable[Anomaly]) -> None:
+        for anomaly in anomalies:
+            key = anomaly.entity.encode() if isinstance(anomaly, Window) else None
+            await self._sink.send(ANOMALIES, anomaly.model_dump_json().encode(), key=key)
 
     async def _relieve(self) -> None:
         """Wait with reading while too many closed cells wait for the store."""

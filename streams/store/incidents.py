@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
@@ -11,6 +11,14 @@ from watchkeep.schemas.window import Window
 from watchkeep.streams.ports import Lease, Step
 from watchkeep.streams.store.connection import Connection, Tables
 from watchkeep.streams.store.places import hold, move
+
+_OPEN_WINDOWS: Final = """
+SELECT record FROM (
+    SELECT DISTINCT ON (window_id) record, state, taken_at FROM windows
+    WHERE entity IN (SELECT entity FROM incidents WHERE state = 'firing')
+    ORDER BY window_id, revision DESC
+) AS last WHERE state = 'open' ORDER BY taken_at
+"""
 
 
 class IncidentTables(Tables):
@@ -29,6 +37,11 @@ class IncidentTables(Tables):
             "SELECT record FROM incidents WHERE entity = %s AND state = 'firing'", [entity]
         )
         return Incident.model_validate(rows[0][0]) if rows else None
+
+    async def open_windows(self) -> Sequence[Window]:
+        """Read the last revision of each window that is open, oldest first."""
+        rows = await self._database.rows(_OPEN_WINDOWS)
+        return [Window.model_validate(row[0]) for row in rows]
 
     async def record(self, lease: Lease, step: Step, told: tuple[Window, Incident, Alert]) -> None:
         """Keep a window's revision, its incident and the alert to publish.

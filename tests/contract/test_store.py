@@ -332,6 +332,18 @@ async def test_a_lease_runs_out(store: Store) -> None:
     assert (await leased(store, "b")).token > lease.token
 
 
+async def test_the_open_windows_are_the_last_revisions_that_are_not_closed(store: Store) -> None:
+    lease = await leased(store)
+    await recorded(store, lease, a_window(1))
+    second = a_window(2)
+    await recorded(store, lease, second)
+    await recorded(store, lease, a_window(1, name="w2"))
+    await recorded(store, lease, a_window(2, WindowState.CLOSED, name="w2"))
+    assert list(await store.open_windows()) == [second]
+    await recorded(store, lease, a_window(3, WindowState.CLOSED))
+    assert list(await store.open_windows()) == []
+
+
 async def test_who_lost_the_lease_keeps_nothing(store: Store) -> None:
     lease = await leased(store, "a")
     await store.release_lease(lease)

@@ -18,7 +18,7 @@ from watchkeep.schemas.errors import StoreError
 from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime, encode
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
-from watchkeep.schemas.window import Progress, decode
+from watchkeep.schemas.window import ColdStart, Window, decode
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.ports import Span
@@ -140,7 +140,7 @@ def result(log: MemoryLog, store: MemoryStore) -> Result:
     windows: dict[tuple[str, int], str] = {}
     for value in log.values(ANOMALIES):
         record = decode(value or b"")
-        if not isinstance(record, Progress):
+        if isinstance(record, Window):
             text = record.model_dump_json()
             assert windows.setdefault((record.window_id, record.revision), text) == text
     assert not log.values(DEAD_LETTERS)
@@ -358,3 +358,23 @@ async def test_a_record_that_kills_outright_is_put_aside_too(
             deaths += 1
     assert deaths == 4
     assert store.snapshots[SHARDS[0]].place.offset == CELLS - 1
+
+
+async def test_a_damaged_snapshot_is_told_and_starts_cold(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = await a_log()
+    log, store = await cut_log(whole, 15), MemoryStore()
+    worker = a_worker(log, store)
+    await worker.adopt_assigned()
+    await worker.save_all()
+    blocks = dict(store.snapshots[SHARDS[0]].blocks)
+    store.snapshots[SHARDS[0]].blocks = blocks | {0: blocks[0][:-1] + b"x"}
+    store.snapshots[SHARDS[1]].manifest = b"WKS1" + store.snapshots[SHARDS[1]].manifest[4:]
+    await grow(log, whole, CELLS)
+    await live(log, store, Fate())
+    assert f"shard {SHARDS[0]} starts cold: the snapshot is damaged: " in caplog.text
+    assert f"shard {SHARDS[1]} starts cold: the snapshot is of another version" in caplog.text
+    cold = [decode(value or b"") for value in log.values(ANOMALIES)]
+    assert {record.shard for record in cold if isinstance(record, ColdStart)} == set(SHARDS)
+    assert [store.snapshots[shard].place.offset for shard in SHARDS] == [CELLS - 1] * 2

@@ -4,7 +4,7 @@ import random
 
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.settings import Settings
-from watchkeep.schemas.window import Progress, decode
+from watchkeep.schemas.window import Window, decode
 from watchkeep.shop.model import Shop
 from watchkeep.shop.remote_write import requests
 from watchkeep.streams import remote_write
@@ -59,7 +59,7 @@ def seen(log: MemoryLog, store: MemoryStore) -> tuple[dict[tuple[str, int], str]
     found: dict[tuple[str, int], str] = {}
     for value in log.values(ANOMALIES):
         anomaly = decode(value or b"")
-        if not isinstance(anomaly, Progress):
+        if isinstance(anomaly, Window):
             text = anomaly.model_dump_json()
             assert found.setdefault((anomaly.window_id, anomaly.revision), text) == text
     return found, repr(sorted(store.rollups.items()))

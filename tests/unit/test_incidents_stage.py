@@ -8,8 +8,17 @@ from watchkeep.enrichers.incidents import advance
 from watchkeep.enrichers.template import alert_of
 from watchkeep.schemas.alert import Incident, decode
 from watchkeep.schemas.errors import LeaseLostError
-from watchkeep.schemas.window import Direction, Evidence, Progress, Window, WindowState
+from watchkeep.schemas.window import (
+    Anomaly,
+    ColdStart,
+    Direction,
+    Evidence,
+    Progress,
+    Window,
+    WindowState,
+)
 from watchkeep.streams import incidents
+from watchkeep.streams.intake import shard_of
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.places import record_hash
@@ -62,7 +71,7 @@ async def leased(store: MemoryStore) -> Lease:
     return lease
 
 
-async def followed(*records: Window | Progress) -> tuple[MemoryLog, MemoryStore]:
+async def followed(*records: Anomaly) -> tuple[MemoryLog, MemoryStore]:
     log, store = MemoryLog(), MemoryStore()
     lease = await leased(store)
     for record in records:
@@ -184,6 +193,23 @@ async def test_anomalies_made_anew_are_read_from_their_beginning(
     await follow(anew, store, await leased(store))
     assert "was made anew" in caplog.text
     assert store.incidents["w1"].windows == {"w1": 3, "w2": 1}
+
+
+async def test_a_shard_that_starts_cold_leaves_no_incident_firing_for_ever() -> None:
+    shard = shard_of("workload/c/shop/cart")
+    log, store = await followed(
+        window(1),
+        ColdStart(shard=(shard + 1) % 64),
+        window(2),
+        ColdStart(shard=shard),
+        ColdStart(shard=shard),
+    )
+    assert [(revision, state) for _, revision, state in told(log)] == [
+        (1, "firing"),
+        (2, "firing"),
+        (3, "resolved"),
+    ]
+    assert (await store.place("incidents")).offset == 4
 
 
 async def test_a_place_that_was_moved_by_others_ends_the_stage() -> None:
