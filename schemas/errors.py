@@ -9,6 +9,7 @@ WatchkeepError
 │   └── RemoteWriteError   a remote-write request; carries the HTTP status
 ├── LogError           the log did not acknowledge a record: the caller decides, nothing is taken
 ├── LogAnewError       the log was made anew while it was read: the process starts again
+├── StuckError         the log has records that don't come: the process starts again
 ├── StoreError         the database can't be reached: the caller waits, or says so
 ├── LeaseLostError     another process is active now: this one ends
 ├── DeliveryError     a notification was refused for good
@@ -58,6 +59,10 @@ class LogError(WatchkeepError):
 
 class LogAnewError(WatchkeepError):
     """The log was deleted and made anew while it was read: reading starts again from its place."""
+
+
+class StuckError(WatchkeepError):
+    """The log has records, and the consumer brings none: only a new one helps."""
 
 
 class StoreError(WatchkeepError):

@@ -27,7 +27,7 @@ from watchkeep.streams.ports import (
     Span,
     Step,
 )
-from watchkeep.streams.vitals import APPLIED
+from watchkeep.streams.vitals import APPLIED, VITALS
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,8 @@ class _Follower:
         """Take one record, once."""
         if record.offset > self.offset:
             here = Place(record.offset, record_hash(record.value))
-            await self._try(record, here)
+            with VITALS.taking():
+                await self._try(record, here)
             self.place, self.offset = here, record.offset
             APPLIED.labels(record.topic).inc()
         record.ack()

@@ -7,7 +7,7 @@ from typing import Final
 
 import xxhash
 
-from watchkeep.schemas.errors import LogAnewError, LogError
+from watchkeep.schemas.errors import LogAnewError, LogError, StuckError
 from watchkeep.streams.ports import Place, Source, Span
 from watchkeep.streams.vitals import VITALS
 
@@ -43,7 +43,7 @@ async def standings(source: Source, places: Mapping[int, Place]) -> dict[int, St
 
 
 async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:
-    """Watch for a log that ends before the place in it; runs as long as its reader.
+    """Watch for a log that ends before its place, or does not come; runs as long as the reader.
 
     A consumer that goes on in a log made anew drops what lies before the offset that it had.
 
@@ -53,6 +53,7 @@ async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:
 
     Raises:
         LogAnewError: the log was made anew.
+        StuckError: the log has records, and the source brings none.
     """
     while True:
         await asyncio.sleep(_GUARD_S)
@@ -62,6 +63,8 @@ async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:
         except LogError:
             continue  # Whoever needs the log now will say so.
         VITALS.look(source.topic, taken, spans)
+        if stuck := VITALS.stuck():
+            raise StuckError(f"{source.topic}: {stuck}")
         for partition, span in spans.items():
             if span.end <= taken[partition]:
                 raise LogAnewError(

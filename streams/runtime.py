@@ -70,12 +70,13 @@ class Worker:
     async def take(self, record: Record) -> None:
         """Apply one record, publish what follows, and ack it."""
         number = record.partition
-        partition = await self._owned(number)
-        if record.offset > partition.place.offset + 1:
-            await self._catch_up({number: partition}, {number: record.offset})
-        await self._apply(number, partition, record)
-        record.ack()
-        await self._relieve()
+        with VITALS.taking():
+            partition = await self._owned(number)
+            if record.offset > partition.place.offset + 1:
+                await self._catch_up({number: partition}, {number: record.offset})
+            await self._apply(number, partition, record)
+            record.ack()
+            await self._relieve()
 
     async def _owned(self, number: int) -> Partition:
         """Give a partition, ready to go on; the first time it is claimed and caught up."""

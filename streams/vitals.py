@@ -19,8 +19,11 @@ from aiohttp import web
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.streams.ports import Span
 
-# So long may a stage have records before it and take none.
-STUCK_S: Final = 120.0
+# So long may a stage have records before it and be brought none: consumers can get wedged in a
+# rebalance, with everything else in order.
+STUCK_S: Final = 30.0
+# So long may one record take, with every receiver out of reach.
+TAKEN_MAX_S: Final = 600.0
 
 LAG: Final = prometheus_client.Gauge(
     "watchkeep_lag_records",
@@ -58,11 +61,13 @@ class Vitals:
         waits_for: what it can't reach now, with the reason.
         lag: by partition, records not applied.
         moved_s: when its place in the log was last seen to move, on the monotonic clock.
+        taking_s: since when it has been taking a record; None while it waits for one.
     """
 
     waits_for: Counter[str] = field(default_factory=Counter)
     lag: dict[int, int] = field(default_factory=dict)
     moved_s: float = field(default_factory=time.monotonic)
+    taking_s: float | None = None
     _offsets: Mapping[int, int] = field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -74,6 +79,15 @@ class Vitals:
         finally:
             self.waits_for[what] -= 1
             self.waits_for += Counter()  # It drops what is zero.
+
+    @contextlib.contextmanager
+    def taking(self) -> Iterator[None]:
+        """Mark that a record is being taken while the block runs."""
+        self.taking_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.taking_s, self.moved_s = None, time.monotonic()
 
     def look(self, topic: str, offsets: Mapping[int, int], spans: Mapping[int, Span]) -> None:
         """Compare the places with the ends of the log.
@@ -93,9 +107,17 @@ class Vitals:
 
     def stuck(self) -> str:
         """Say why this process should be started again; nothing while it makes progress."""
-        still_s = time.monotonic() - self.moved_s
-        if any(self.lag.values()) and still_s > STUCK_S and not self.waits_for:
-            return f"{sum(self.lag.values())} records wait, and none was taken for {still_s:.0f} s"
+        now_s = time.monotonic()
+        if self.waits_for:
+            return ""
+        if self.taking_s is not None:
+            taken_s = now_s - self.taking_s
+            return f"one record takes {taken_s:.0f} s" if taken_s > TAKEN_MAX_S else ""
+        if any(self.lag.values()) and now_s - self.moved_s > STUCK_S:
+            return (
+                f"{sum(self.lag.values())} records wait, and none has come for "
+                f"{now_s - self.moved_s:.0f} s"
+            )
         return ""
 
     def not_ready(self) -> str:

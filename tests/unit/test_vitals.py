@@ -3,9 +3,10 @@
 import aiohttp
 import pytest
 
-from watchkeep.schemas.errors import ConfigError
-from watchkeep.streams import vitals
+from watchkeep.schemas.errors import ConfigError, LogAnewError, StuckError
+from watchkeep.streams import places, vitals
 from watchkeep.streams.embedded import free_port
+from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.ports import Span
 from watchkeep.streams.vitals import STUCK_S, Vitals, served
 
@@ -41,7 +42,7 @@ async def test_a_stage_that_answers_and_takes_nothing_does_not_live(fresh: Vital
     port = free_port()
     async with served("127.0.0.1", port):
         status, text = await told(port, "/healthz")
-        assert (status, text.startswith("20 records wait, and none was taken for 12")) == (
+        assert (status, text.startswith("20 records wait, and none has come for 3")) == (
             503,
             True,
         )
@@ -60,6 +61,33 @@ async def test_who_waits_for_a_server_lives_and_is_not_ready(fresh: Vitals) -> N
             assert await told(port, "/healthz") == (200, "ok\n")
             assert await told(port, "/readyz") == (503, "the database can't be reached\n")
         assert fresh.not_ready() == ""
+
+
+async def test_one_record_may_take_long_but_not_for_ever(
+    fresh: Vitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.look("t", {0: 9}, {0: Span(0, 20)})
+    fresh.moved_s -= STUCK_S + 1
+    with fresh.taking():
+        assert fresh.stuck() == ""
+        monkeypatch.setattr(vitals, "TAKEN_MAX_S", -1.0)
+        assert fresh.stuck() == "one record takes 0 s"
+    assert fresh.stuck() == ""
+
+
+async def test_a_log_that_does_not_come_ends_the_stage(
+    fresh: Vitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_GUARD_S", 0.01)
+    monkeypatch.setattr(places, "VITALS", fresh)
+    monkeypatch.setattr(vitals, "STUCK_S", 0.05)
+    log = MemoryLog()
+    for _ in range(3):
+        await log.send("t", b"x")
+    with pytest.raises(StuckError, match=r"^t: 2 records wait, and none has come for 0 s$"):
+        await places.guard(log.source("t", "g"), lambda: {0: 0})
+    with pytest.raises(LogAnewError):
+        await places.guard(log.source("t", "g"), lambda: {0: 3})
 
 
 async def test_a_port_in_use_is_told() -> None:

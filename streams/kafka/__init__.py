@@ -1,0 +1,17 @@
+"""Kafka: the one place that imports Faust and aiokafka."""
+
+from watchkeep.streams.kafka.admin import check, create_topics, delete_topics
+from watchkeep.streams.kafka.reader import end_of, tail
+from watchkeep.streams.kafka.sink import KafkaSink, open_sink
+from watchkeep.streams.kafka.worker import consume
+
+__all__ = [
+    "KafkaSink",
+    "check",
+    "consume",
+    "create_topics",
+    "delete_topics",
+    "end_of",
+    "open_sink",
+    "tail",
+]

@@ -1,0 +1,88 @@
+"""The broker itself: does it answer, and has it the topics."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+
+from watchkeep.schemas.errors import ConfigError, UnreachableError
+from watchkeep.streams.topics import TopicSpec
+
+_LOOK_S: Final = 0.1
+_REPLICAS: Final = 3
+
+
+async def check(bootstrap: str) -> None:
+    """Make sure that the broker answers.
+
+    Raises:
+        ConfigError: it doesn't.
+    """
+    async with _admin(bootstrap):
+        pass
+
+
+async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[str]:
+    """Create the topics that are missing, and return their names.
+
+    Raises:
+        ConfigError: the broker doesn't answer, or a topic has another number of partitions.
+    """
+    async with _admin(bootstrap) as admin:
+        # Asking for a topic that is missing makes some brokers create it, so all are listed first.
+        names = set(await admin.list_topics())
+        known = [spec.name for spec in wanted if spec.name in names]
+        present = await admin.describe_topics(known) if known else []
+        partitions = {
+            topic["topic"]: len(topic["partitions"])
+            for topic in present
+            if topic["error_code"] == 0
+        }
+        for spec in wanted:
+            if partitions.get(spec.name, spec.partitions) != spec.partitions:
+                raise ConfigError(
+                    f"topic {spec.name} has {partitions[spec.name]} partitions where "
+                    f"{spec.partitions} are needed for good; delete it, or use another broker"
+                )
+        brokers = len((await admin.describe_cluster())["brokers"])
+        replicas = min(_REPLICAS, brokers)
+        missing = [spec for spec in wanted if spec.name not in partitions]
+        await admin.create_topics(
+            [
+                NewTopic(spec.name, spec.partitions, replicas, topic_configs=spec.config)
+                for spec in missing
+            ]
+        )
+        return [spec.name for spec in missing]
+
+
+async def delete_topics(bootstrap: str, names: Sequence[str]) -> None:
+    """Delete topics, and wait until they are gone.
+
+    Raises:
+        UnreachableError: the broker doesn't answer.
+    """
+    async with _admin(bootstrap) as admin:
+        await admin.delete_topics(list(names))
+        while set(names) & set(await admin.list_topics()):  # noqa: ASYNC110 - It calls nobody.
+            await asyncio.sleep(_LOOK_S)
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+    except (KafkaError, OSError) as error:
+        await admin.close()
+        raise UnreachableError(
+            f"broker.bootstrap: no Kafka answers at {bootstrap}; is it running, and is the "
+            "address right?"
+        ) from error
+    try:
+        yield admin
+    finally:
+        await admin.close()
