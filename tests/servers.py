@@ -136,6 +136,15 @@ class Server(ABC):
         """Tell whether it runs."""
         return self._process is not None and self._process.poll() is None
 
+    def prepare(self) -> None:
+        """Make its data and configuration; data that is there is kept.
+
+        Raises:
+            ServerError: they can't be made.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._prepare()
+
     def start(self) -> None:
         """Start it on the data that is there, else on new data, and wait until it answers.
 
@@ -143,8 +152,7 @@ class Server(ABC):
             ServerError: it ends, or doesn't answer.
         """
         assert not self.lives(), f"{self.name} runs already"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._prepare()
+        self.prepare()
         begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -200,16 +208,12 @@ class Server(ABC):
         """Replace the data of the stopped server by a copy that was made before."""
         assert not self.lives(), f"stop {self.name} before you restore its data"
         # The folder itself stays: it may be where a file system is mounted.
-        for path in self.data.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        subprocess.run(["find", self.data, "-mindepth", "1", "-delete"], check=True)
         _copy(folder, self.data)
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make ready what a start needs, and the data the first time."""
+        """Make what a start needs, and the data the first time."""
 
     @abstractmethod
     def _command(self) -> list[str]:
@@ -278,8 +282,8 @@ class Kafka(Server):
             "group.initial.rebalance.delay.ms": "0",
             "auto.create.topics.enable": "false",
             # A killed broker is let in again when its last life is forgotten; 9 s are the default.
-            "broker.session.timeout.ms": "1000",
-            "broker.heartbeat.interval.ms": "200",
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             **self.settings,
         }
 
