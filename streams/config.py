@@ -24,7 +24,7 @@ DEFAULT_FILE: Final = Path("watchkeep.toml")
 CONFIG_VARIABLE: Final = "WATCHKEEP_CONFIG"
 _PREFIX: Final = "WATCHKEEP_"
 RUNNING_VARIABLE: Final = "WATCHKEEP_RUNNING"
-_NO_SETTINGS: Final = (CONFIG_VARIABLE, RUNNING_VARIABLE, "WATCHKEEP_TEST_")
+_NO_SETTINGS: Final = (CONFIG_VARIABLE, RUNNING_VARIABLE, "WATCHKEEP_TEST_", "WATCHKEEP_PARTS")
 _LISTS: Final = frozenset({"notify.urls", "gateway.replica_labels", "detect.kept_labels"})
 
 Values = dict[str, Any]

@@ -65,6 +65,12 @@ def test_a_mistake_in_the_environment_is_told_with_its_name(
     assert told in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["WATCHKEEP_TEST_DATABASE_URL", "WATCHKEEP_PARTS"])
+def test_what_the_tests_read_is_no_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    assert load() == Settings()
+
+
 def test_a_secret_is_read_from_a_file_and_never_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
