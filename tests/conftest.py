@@ -6,12 +6,15 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
 import psycopg
 import pytest
 
+import servers
+from watchkeep.schemas.settings import Broker
 from watchkeep.streams import embedded
 
 # Time decides nothing here: a busy machine is no reason to fail.
@@ -30,7 +33,7 @@ def absent(what: str) -> None:
 def no_settings_from_outside() -> None:
     """Keep the settings of whoever runs the tests out of them."""
     for name in [n for n in os.environ if n.startswith("WATCHKEEP_")]:
-        if not name.startswith("WATCHKEEP_TEST_"):
+        if not name.startswith(("WATCHKEEP_TEST_", "WATCHKEEP_PARTS")):
             del os.environ[name]
     # Its default ports may be taken by whoever runs Watchkeep here.
     os.environ["WATCHKEEP_MONITOR__PORT"] = "0"
@@ -58,41 +61,117 @@ def embedded_servers() -> None:
             absent(f"the package {module}")
 
 
-@pytest.fixture
-def short_dir() -> Iterator[Path]:
-    """Make a folder with a short name that every user may enter: the database needs both."""
+@contextmanager
+def open_dir() -> Iterator[Path]:
+    """Make a folder with a short name that every user may enter: a database needs both."""
     with tempfile.TemporaryDirectory(prefix="wk-") as folder:
+        Path(folder).chmod(0o755)
         yield Path(folder)
 
 
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """Make a folder with a short name that every user may enter."""
+    with open_dir() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def database_server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give the URL of a PostgreSQL: the one named by WATCHKEEP_TEST_DATABASE_URL, or our own."""
+def embedded_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the URL of the embedded PostgreSQL."""
+    request.getfixturevalue("embedded_servers")
+    with open_dir() as folder, embedded.database(folder / "pg") as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def debian_postgresql() -> None:
+    """Make sure that Debian's PostgreSQL is installed."""
+    if what := servers.postgres_missing():
+        absent(what)
+
+
+@pytest.fixture(scope="session")
+def debian_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the URL of Debian's PostgreSQL, or of the one that WATCHKEEP_TEST_DATABASE_URL names."""
     if url := os.environ.get("WATCHKEEP_TEST_DATABASE_URL"):
         yield url
         return
-    request.getfixturevalue("embedded_servers")
-    folder = Path(tempfile.mkdtemp(prefix="wk-"))
-    with embedded.database(folder / "pg") as server:
-        yield server.address
-    shutil.rmtree(folder)
+    request.getfixturevalue("debian_postgresql")
+    with open_dir() as folder, servers.Postgres(folder / "pg") as server:
+        yield server.url
 
 
 @pytest.fixture
-def database_url(database_server: str) -> Iterator[str]:
-    """Give the URL of a database that is empty and goes after the test."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(database_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    path, question, query = database_server.partition("?")
-    yield f"{path.rpartition('/')[0]}/{name}{question}{query}"
-    with psycopg.connect(database_server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def new_database() -> Iterator[Callable[[str], str]]:
+    """Make databases on a server that are empty and go after the test."""
+    made = []
+
+    def make(server: str) -> str:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        made.append((server, name))
+        path, question, query = server.partition("?")
+        return f"{path.rpartition('/')[0]}/{name}{question}{query}"
+
+    yield make
+    for server, name in made:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+# Parameters of a session's fixture would start its servers anew whenever the order of tests, which
+# is random, comes to another one; so the servers have fixtures of their own.
+@pytest.fixture(params=["embedded", "debian"])
+def database_url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
+    """Give the URL of a database of the test's own, on each PostgreSQL in turn."""
+    return new_database(request.getfixturevalue(f"{request.param}_database"))
 
 
 @pytest.fixture
-def broker(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give the address of an embedded broker of the test's own."""
+def embedded_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """Give an embedded broker of the test's own."""
     request.getfixturevalue("embedded_servers")
     with embedded.broker() as server:
-        yield server.address
+        yield Broker(bootstrap=server.address, idempotent=False)
+
+
+@pytest.fixture(scope="session")
+def new_kafka() -> Iterator[servers.Kafka]:
+    """Make Apache Kafka ready to start."""
+    if what := servers.kafka_missing():
+        absent(what)
+    with open_dir() as folder:
+        server = servers.Kafka(folder)
+        server.prepare()
+        server.backup(folder / "new")
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def kafka_server(new_kafka: servers.Kafka) -> Iterator[servers.Kafka]:
+    """Start Apache Kafka as new.
+
+    It takes seconds, but to delete its topics would be no substitute: their groups would still be
+    there, and with new topics of the same names go on where they were.
+    """
+    new_kafka.restore(new_kafka.folder / "new")
+    new_kafka.start()
+    yield new_kafka
+    new_kafka.kill()
+
+
+@pytest.fixture
+def kafka_broker(kafka_server: servers.Kafka) -> Broker:
+    """Give the address of Apache Kafka, without topics."""
+    return Broker(bootstrap=kafka_server.address)
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Give each broker in turn, without topics."""
+    found = request.getfixturevalue(f"{request.param}_broker")
+    assert isinstance(found, Broker)
+    return found

@@ -1,8 +1,8 @@
-"""The store in memory and the one on PostgreSQL keep the same promises."""
+"""The store in memory and the one on each PostgreSQL keep the same promises."""
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import psycopg
@@ -36,12 +36,14 @@ AT_MS = 1_772_409_600_000
 Store = MemoryStore | PgStore
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+@pytest.fixture(params=["memory", "embedded", "debian"])
+async def store(
+    request: pytest.FixtureRequest, new_database: Callable[[str], str]
+) -> AsyncIterator[Store]:
     if request.param == "memory":
         yield MemoryStore(WallClock())
         return
-    url = request.getfixturevalue("database_url")
+    url = new_database(request.getfixturevalue(f"{request.param}_database"))
     await migrate(url)
     async with open_store(url) as opened:
         yield opened

@@ -1,4 +1,4 @@
-"""`watchkeep up` on its embedded servers, as a person starts it."""
+"""`watchkeep up` as a person starts it: on its embedded servers, and on those of production."""
 
 import json
 import os
@@ -18,8 +18,10 @@ import pytest
 
 from watchkeep.enrichers.incidents import advance
 from watchkeep.enrichers.template import alert_of
-from watchkeep.schemas.settings import Settings
+from watchkeep.schemas.settings import Broker, Settings
 from watchkeep.schemas.window import Window
+from watchkeep.shop.model import Shop, workload
+from watchkeep.shop.remote_write import HEADERS, requests
 from watchkeep.streams import kafka
 from watchkeep.streams.embedded import free_port
 from watchkeep.streams.topics import ALERTS
@@ -78,6 +80,12 @@ class Running:
         except urllib.error.URLError:
             return False
 
+    def send(self, body: bytes) -> None:
+        """Send samples, which it acknowledges."""
+        to = f"http://127.0.0.1:{self.port}/api/v1/write"
+        with urllib.request.urlopen(urllib.request.Request(to, body, HEADERS)) as answer:
+            assert answer.status == 204
+
     def pid_of(self, stage: str) -> int:
         """Find a stage's process; 0 when there is none."""
         try:
@@ -111,6 +119,14 @@ def up(folder: Path, **settings: str) -> Iterator[Running]:
             running.process.terminate()
             running.process.wait(10)
         running.log.close()
+
+
+def variables(broker: Broker) -> dict[str, str]:
+    """Name a broker in the environment."""
+    return {
+        "WATCHKEEP_BROKER__BOOTSTRAP": broker.bootstrap,
+        "WATCHKEEP_BROKER__IDEMPOTENT": str(broker.idempotent),
+    }
 
 
 def refused(*arguments: str, **settings: str) -> str:
@@ -165,6 +181,35 @@ def test_the_database_is_kept_between_starts(short_dir: Path) -> None:
             assert running.stop() == 0
 
 
+def test_it_runs_on_apache_kafka_and_debian_s_postgresql(
+    kafka_broker: Broker,
+    debian_database: str,
+    new_database: Callable[[str], str],
+    short_dir: Path,
+) -> None:
+    """Samples are acknowledged, their rollups come to the database, and nothing is embedded."""
+    url = new_database(debian_database)
+    settings = variables(kafka_broker) | {
+        "WATCHKEEP_DATABASE__URL": url,
+        "WATCHKEEP_CLOCK": "event",
+    }
+    shop = Shop(seed=1, days=0.02)
+    with (
+        up(short_dir / "d", **settings) as running,
+        # A transaction that stays open would keep detect from adding a day to the rollups.
+        psycopg.connect(url, autocommit=True) as database,
+    ):
+        assert "embedded" not in running.text()
+        for request in requests(shop, 2_000):
+            running.send(request.body)
+        cells = (shop.end_ms - shop.start_ms) // 60_000 - 2  # The last ones are open still.
+        count = "SELECT count(DISTINCT at) FROM rollups JOIN signals USING (signal_id)"
+        of_cart = f"{count} WHERE entity = '{workload('cart')}'"
+        running.until(lambda: database.execute(of_cart).fetchall()[0][0] >= cells)
+        assert running.run("alerts") == "no alerts so far\n"
+        assert running.stop() == 0
+
+
 def test_a_stage_that_is_killed_is_started_again(short_dir: Path) -> None:
     with up(short_dir / "d") as running:
         first = running.pid_of("gateway")
@@ -214,13 +259,12 @@ def test_a_port_in_use_is_told(short_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "incidents"])
-def test_a_database_out_of_reach_is_told(broker: str, short_dir: Path, command: str) -> None:
+def test_a_database_out_of_reach_is_told(broker: Broker, short_dir: Path, command: str) -> None:
     line = refused(
         command,
         WATCHKEEP_DATA_DIR=str(short_dir),
         WATCHKEEP_GATEWAY__PORT=str(free_port()),
-        WATCHKEEP_BROKER__BOOTSTRAP=broker,
-        WATCHKEEP_BROKER__IDEMPOTENT="false",
+        **variables(broker),
         WATCHKEEP_DATABASE__URL="postgresql://u:hunter2@127.0.0.1:1/d",
     )
     assert line.startswith("watchkeep: database.url: can't connect to 127.0.0.1:1")
