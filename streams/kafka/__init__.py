@@ -1,12 +1,13 @@
 """Kafka: the one place that imports Faust and aiokafka."""
 
 from watchkeep.streams.kafka.admin import check, create_topics, delete_topics
-from watchkeep.streams.kafka.reader import end_of, tail
+from watchkeep.streams.kafka.reader import LogReader, end_of, tail
 from watchkeep.streams.kafka.sink import KafkaSink, open_sink
 from watchkeep.streams.kafka.worker import consume
 
 __all__ = [
     "KafkaSink",
+    "LogReader",
     "check",
     "consume",
     "create_topics",

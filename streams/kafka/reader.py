@@ -1,17 +1,83 @@
 """Reading from Kafka outside any consumer group."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from watchkeep.schemas.errors import UnreachableError
-from watchkeep.streams.ports import Record
+from watchkeep.schemas.errors import ConfigError, LogError, UnreachableError
+from watchkeep.streams.ports import Record, Span
 
 _READ_TIMEOUT_MS: Final = 5_000
 _FETCH_MS: Final = 500
+
+
+class LogReader:
+    """Reads a topic by offsets; consumers are opened as they are needed, and used again."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._idle: list[Any] = []
+        self._opened = AsyncExitStack()
+
+    async def spans(self, partitions: Collection[int]) -> dict[int, Span]:
+        """Tell what partitions hold.
+
+        Raises:
+            LogError: the broker doesn't answer.
+        """
+        places = [TopicPartition(self._topic, partition) for partition in partitions]
+        if not places:
+            return {}
+        async with self._borrowed() as consumer:
+            consumer.assign(places)
+            begins = await consumer.beginning_offsets(places)
+            ends = await consumer.end_offsets(places)
+        return {place.partition: Span(begins[place], ends[place]) for place in places}
+
+    async def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+        """Read the records that partitions hold in ranges of offsets, each in order.
+
+        Raises:
+            LogError: the broker doesn't answer.
+        """
+        held = await self.spans(ranges)
+        begins, ends = {}, {}
+        for partition, (begin, end) in ranges.items():
+            first, last = max(begin, held[partition].begin), min(end, held[partition].end)
+            if first < last:
+                place = TopicPartition(self._topic, partition)
+                begins[place], ends[place] = first, last
+        if not ends:
+            return
+        async with self._borrowed() as consumer:
+            consumer.assign(list(ends))
+            for place, offset in begins.items():
+                consumer.seek(place, offset)
+            async for message in _messages(consumer, ends):
+                yield _read_record(self._topic, message)
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Any]:
+        """Lend a consumer outside the group; one is opened when all are lent."""
+        try:
+            if self._idle:
+                consumer = self._idle.pop()
+            else:
+                consumer = await self._opened.enter_async_context(_open_reader(self._bootstrap))
+            try:
+                yield consumer
+            finally:
+                self._idle.append(consumer)
+        except (KafkaError, ConfigError) as error:
+            raise LogError(f"{self._topic} can't be read: {error!r}") from error
+
+    async def close(self) -> None:
+        """Close the consumers."""
+        await self._opened.aclose()
 
 
 async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Record]:
@@ -23,17 +89,17 @@ async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Rec
         follow: go on for ever; else end where the topic ends now.
     """
     place = TopicPartition(topic, 0)
-    async with open_reader(bootstrap) as consumer:
+    async with _open_reader(bootstrap) as consumer:
         consumer.assign([place])
         await consumer.seek_to_beginning(place)
         end = (await consumer.end_offsets([place]))[place]
         if not follow:
-            async for message in messages(consumer, {place: end}):
-                yield read_record(topic, message)
+            async for message in _messages(consumer, {place: end}):
+                yield _read_record(topic, message)
         while follow:
             batches = await consumer.getmany(timeout_ms=_FETCH_MS)
             for message in batches.get(place, ()):
-                yield read_record(topic, message)
+                yield _read_record(topic, message)
 
 
 async def end_of(bootstrap: str, topic: str) -> int:
@@ -43,12 +109,12 @@ async def end_of(bootstrap: str, topic: str) -> int:
         UnreachableError: the broker doesn't answer.
     """
     place = TopicPartition(topic, 0)
-    async with open_reader(bootstrap) as consumer:
+    async with _open_reader(bootstrap) as consumer:
         consumer.assign([place])
         return int((await consumer.end_offsets([place]))[place])
 
 
-async def messages(consumer: Any, ends: dict[TopicPartition, int]) -> AsyncIterator[Any]:  # noqa: ANN401 - aiokafka has no types.
+async def _messages(consumer: Any, ends: dict[TopicPartition, int]) -> AsyncIterator[Any]:  # noqa: ANN401 - aiokafka has no types.
     """Read messages up to the ends; the last offsets may be marks that no message stands for."""
     silent_ms = 0
     ends = dict(ends)
@@ -65,8 +131,7 @@ async def messages(consumer: Any, ends: dict[TopicPartition, int]) -> AsyncItera
                 consumer.pause(place)
 
 
-def read_record(topic: str, message: Any) -> Record:  # noqa: ANN401 - aiokafka has no types.
-    """Make a record of a message; its ack does nothing."""
+def _read_record(topic: str, message: Any) -> Record:  # noqa: ANN401 - aiokafka has no types.
     headers = {name: value.decode(errors="replace") for name, value in message.headers}
     place = (topic, message.partition, message.offset)
     return Record(*place, message.value, _no_ack, message.key, headers, message.timestamp)
@@ -77,7 +142,7 @@ def _no_ack() -> None:
 
 
 @asynccontextmanager
-async def open_reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _open_reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
     """Open a consumer without a group.
 
     Raises:

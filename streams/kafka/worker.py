@@ -8,16 +8,12 @@ supervisor skips the failed record.
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import faust
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
-from watchkeep.schemas.errors import ConfigError, LogError
 from watchkeep.schemas.settings import Broker
-from watchkeep.streams.kafka.reader import messages, open_reader, read_record
+from watchkeep.streams.kafka.reader import LogReader
 from watchkeep.streams.ports import Handler, Record, Span
 
 
@@ -26,13 +22,11 @@ class FaustSource:
 
     def __init__(self, app: faust.App, bootstrap: str, topic: str, stop: asyncio.Event) -> None:
         self._app = app
-        self._bootstrap = bootstrap
         self._topic = topic
         self._stop = stop
+        self._reader = LogReader(bootstrap, topic)
         # Faust's own types hide noack().
         self.stream: Any = None
-        self._idle: list[Any] = []
-        self._opened = AsyncExitStack()
 
     @property
     def topic(self) -> str:
@@ -69,60 +63,16 @@ class FaustSource:
             stopped.cancel()
 
     async def spans(self, partitions: Collection[int]) -> dict[int, Span]:
-        """Tell what partitions hold.
+        """Tell what partitions hold; see `LogReader`."""
+        return await self._reader.spans(partitions)
 
-        Raises:
-            LogError: the broker doesn't answer.
-        """
-        places = [TopicPartition(self._topic, partition) for partition in partitions]
-        if not places:
-            return {}
-        async with self._borrowed() as consumer:
-            consumer.assign(places)
-            begins = await consumer.beginning_offsets(places)
-            ends = await consumer.end_offsets(places)
-        return {place.partition: Span(begins[place], ends[place]) for place in places}
-
-    async def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
-        """Read the records that partitions hold in ranges of offsets, each in order.
-
-        Raises:
-            LogError: the broker doesn't answer.
-        """
-        held = await self.spans(ranges)
-        begins, ends = {}, {}
-        for partition, (begin, end) in ranges.items():
-            first, last = max(begin, held[partition].begin), min(end, held[partition].end)
-            if first < last:
-                place = TopicPartition(self._topic, partition)
-                begins[place], ends[place] = first, last
-        if not ends:
-            return
-        async with self._borrowed() as consumer:
-            consumer.assign(list(ends))
-            for place, offset in begins.items():
-                consumer.seek(place, offset)
-            async for message in messages(consumer, ends):
-                yield read_record(self._topic, message)
-
-    @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[Any]:
-        """Lend a consumer outside the group; one is opened when all are lent."""
-        try:
-            if self._idle:
-                consumer = self._idle.pop()
-            else:
-                consumer = await self._opened.enter_async_context(open_reader(self._bootstrap))
-            try:
-                yield consumer
-            finally:
-                self._idle.append(consumer)
-        except (KafkaError, ConfigError) as error:
-            raise LogError(f"{self._topic} can't be read: {error!r}") from error
+    def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+        """Read the records that partitions hold in ranges of offsets; see `LogReader`."""
+        return self._reader.between(ranges)
 
     async def close(self) -> None:
-        """Close the consumers that were lent."""
-        await self._opened.aclose()
+        """Close the consumers that read outside the group."""
+        await self._reader.close()
 
 
 def _record(topic: str, event: Any) -> Record:  # noqa: ANN401 - Faust's event has no useful type.
