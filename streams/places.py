@@ -1,7 +1,7 @@
 """Places in the log, and whether the log still is the one that a place was taken in."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -42,7 +42,11 @@ async def standings(source: Source, places: Mapping[int, Place]) -> dict[int, St
     return found
 
 
-async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:
+async def guard(
+    source: Source,
+    offsets: Callable[[], dict[int, int]],
+    save: Callable[[], Awaitable[None]] | None = None,
+) -> None:
     """Watch for a log that ends before its place, or does not come; runs as long as the reader.
 
     A consumer that goes on in a log made anew drops what lies before the offset that it had.
@@ -50,6 +54,7 @@ async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:
     Args:
         source: the log.
         offsets: gives the last offset taken of each partition.
+        save: keeps what was made of a log that is gone, and can't be read again.
 
     Raises:
         LogAnewError: the log was made anew.
@@ -67,6 +72,8 @@ async def guard(source: Source, offsets: Callable[[], dict[int, int]]) -> None:
             raise StuckError(f"{source.topic}: {stuck}")
         for partition, span in spans.items():
             if span.end <= taken[partition]:
+                if save is not None:
+                    await save()
                 raise LogAnewError(
                     f"{source.topic}/{partition} was made anew while it was read: it ends at "
                     f"offset {span.end}, and {taken[partition]} was taken already"

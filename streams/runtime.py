@@ -170,19 +170,26 @@ class Worker:
     async def _relieve(self) -> None:
         """Wait with reading while too many closed cells wait for the store."""
         if self._rollup_bytes >= _ROLLUP_BYTES_MAX:
-            await patiently(self.flush)
+            await patiently(self._write_rollups)
 
     async def flush(self) -> None:
         """Write the closed cells to the store, and tell how far this worker has come."""
+        reached = {
+            number: partition.told_ms
+            for number, partition in self._partitions.items()
+            if partition.told_ms is not None and partition.owned
+        }
+        await self._write_rollups()
+        if reached != self._progress:
+            message = Progress(log_time_ms=reached)
+            await self._sink.send(ANOMALIES, message.model_dump_json().encode())
+            self._progress = reached
+
+    async def _write_rollups(self) -> None:
         # One at a time: who returns from here may rely on everything before being written.
         async with self._flushing:
             batches, self._rollups = self._rollups, []
             size, self._rollup_bytes = self._rollup_bytes, 0
-            reached = {
-                number: partition.told_ms
-                for number, partition in self._partitions.items()
-                if partition.told_ms is not None and partition.owned
-            }
             try:
                 if batches:
                     await self._store.write_rollups(batches)
@@ -190,10 +197,6 @@ class Worker:
                 self._rollups = batches + self._rollups
                 self._rollup_bytes += size
                 raise
-            if reached != self._progress:
-                message = Progress(log_time_ms=reached)
-                await self._sink.send(ANOMALIES, message.model_dump_json().encode())
-                self._progress = reached
 
     async def save(self, numbers: Iterable[int]) -> None:
         """Write snapshots of partitions, in transactions of a bounded size."""
@@ -227,12 +230,8 @@ class Worker:
 
     async def _write(self, snapshots: list[Snapshot]) -> None:
         # The cells that a snapshot has closed are written before what closed them is behind us.
-        await self.flush()
-        witnesses = {s.partition: self._partitions[s.partition].witness for s in snapshots}
-        seen = {number: witness for number, witness in witnesses.items() if witness.offset >= 0}
-        if Standing.ANEW in (await standings(self._source, seen)).values():
-            # These states hold records of two logs, and may have missed some of the new one.
-            raise LogAnewError(f"{self._source.topic} was made anew while it was read")
+        await self._write_rollups()
+        await self._check_unmixed(snapshots)
         SNAPSHOT_BYTES.inc(sum(map(_size, snapshots)))
         refused = await self._store.save_snapshots(snapshots)
         now_s = asyncio.get_running_loop().time()
@@ -249,6 +248,23 @@ class Worker:
             partition.saved = partition.witness = saved_one.place
             partition.manifest = saved_one.manifest
             partition.saved_s = now_s
+
+    async def _check_unmixed(self, snapshots: list[Snapshot]) -> None:
+        """Make sure that no state holds records of two logs: it may have missed some of the new.
+
+        A state whose own last record is gone as well is whole: all of it is of the old log.
+        """
+        witnesses = {s.partition: self._partitions[s.partition].witness for s in snapshots}
+        seen = {number: witness for number, witness in witnesses.items() if witness.offset >= 0}
+        try:
+            found = await standings(self._source, seen)
+            gone = {n for n, standing in found.items() if standing is Standing.ANEW}
+            last = {s.partition: s.place for s in snapshots if s.partition in gone}
+            now = await standings(self._source, last)
+        except LogError:
+            return  # What can't be read now was not read anew either.
+        if Standing.SAME in now.values():
+            raise LogAnewError(f"{self._source.topic} was made anew while it was read")
 
     async def give_up(self, numbers: set[int]) -> None:
         """Save partitions that go to another worker; their states are kept for a while."""
@@ -347,7 +363,7 @@ async def run(source: Source, *, sink: Sink, store: DetectStore, settings: Detec
             for task in (
                 worker.keep(),
                 worker.look(),
-                guard(source, worker.offsets),
+                guard(source, worker.offsets, worker.save_all),
             )
         ]
         async for record in source.records():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from watchkeep.schemas.errors import StoreError
+from watchkeep.schemas.errors import LogAnewError, StoreError
 from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime, encode
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
@@ -358,6 +358,43 @@ async def test_a_record_that_kills_outright_is_put_aside_too(
             deaths += 1
     assert deaths == 4
     assert store.snapshots[SHARDS[0]].place.offset == CELLS - 1
+
+
+async def test_a_log_made_anew_under_a_running_worker_costs_no_state(
+    undisturbed: tuple[Result, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = await a_log()
+    log, store = await cut_log(whole, 14), MemoryStore()
+    worker = a_worker(log, store)
+    await worker.adopt_assigned()
+    await worker.save_all()
+    await grow(log, whole, 17)
+    for shard in SHARDS:
+        await taken(worker, log, shard, 14, 17)
+        log.partitions[METRICS, shard] = whole.partitions[METRICS, shard][17:21]
+    await worker.save_all()
+    for shard in SHARDS:
+        assert store.snapshots[shard].place.offset == 16
+        log.partitions[METRICS, shard] = whole.partitions[METRICS, shard][17:]
+    successor = a_worker(log, store)
+    await successor.adopt_assigned()
+    await successor.save_all()
+    assert "was made anew" in caplog.text
+    assert result(log, store) == undisturbed[0]
+
+
+async def test_no_snapshot_spans_two_logs() -> None:
+    whole = await a_log()
+    log, store = await cut_log(whole, 5), MemoryStore()
+    worker = a_worker(log, store)
+    await worker.adopt_assigned()
+    await worker.save_all()
+    for shard in SHARDS:
+        log.partitions[METRICS, shard] = whole.partitions[METRICS, shard][5:]
+        await taken(worker, log, shard, 7, 12)
+    with pytest.raises(LogAnewError):
+        await worker.save_all()
+    assert [store.snapshots[shard].place.offset for shard in SHARDS] == [4, 4]
 
 
 async def test_a_damaged_snapshot_is_told_and_starts_cold(
