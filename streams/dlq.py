@@ -21,7 +21,7 @@ _ROW_BYTES: Final = 16
 
 async def list_letters(broker: Broker, *, as_json: bool) -> None:
     """Print one line a dead letter, oldest first."""
-    letters = [record async for record in kafka.tail(broker.bootstrap, DEAD_LETTERS, follow=False)]
+    letters = await _all(broker)
     console = Console(soft_wrap=True)
     if as_json:
         for letter in letters:
@@ -30,6 +30,15 @@ async def list_letters(broker: Broker, *, as_json: bool) -> None:
         console.print(_table(letters))
     else:
         console.print("no dead letters")
+
+
+async def _all(broker: Broker) -> list[Record]:
+    """Read the dead letters; a crash may have put one aside twice, and once is enough."""
+    found: dict[tuple[object, ...], Record] = {}
+    async for letter in kafka.tail(broker.bootstrap, DEAD_LETTERS, follow=False):
+        place = tuple(letter.headers.get(name) for name in ("topic", "partition", "offset"))
+        found.setdefault((*place, letter.value), letter)
+    return list(found.values())
 
 
 def _described(letter: Record) -> dict[str, object]:
@@ -120,10 +129,7 @@ async def replay(broker: Broker, numbers: Collection[int]) -> list[str]:
 
 
 async def _letters(broker: Broker, numbers: Collection[int]) -> list[Record]:
-    there = {
-        record.offset: record
-        async for record in kafka.tail(broker.bootstrap, DEAD_LETTERS, follow=False)
-    }
+    there = {letter.offset: letter for letter in await _all(broker)}
     for number in numbers:
         if number not in there:
             raise ConfigError(f"there is no dead letter {number}; `watchkeep dlq list` shows all")
