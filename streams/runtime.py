@@ -323,6 +323,7 @@ class Worker:
         """Save everything, before a stop."""
         try:
             await self.save(list(self._partitions))
+            await self.flush()
         except StoreError as error:
             log.warning("stops without a last snapshot, the log has it all: %s", error)
 

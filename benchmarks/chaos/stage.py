@@ -8,8 +8,9 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from watchkeep.streams import cli, incidents, notify, runtime
 
@@ -30,22 +31,31 @@ def _deadly(decode: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
     return read
 
 
-class _Told(asyncio.DefaultEventLoopPolicy):
-    """Makes loops that tell, at SIGUSR1, where each task is: for a look at one that is stuck."""
+class _Policy(asyncio.DefaultEventLoopPolicy):
+    """Makes loops whose tasks are told at SIGUSR1, for a look at one that is stuck."""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        """Make a loop."""
+        """Make a loop; the first one is the stage's own."""
         loop = super().new_event_loop()
-        loop.add_signal_handler(signal.SIGUSR1, self._tell, loop)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, lambda *_: _tell(loop))
         return loop
 
-    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
-        for task in asyncio.all_tasks(loop):
-            task.print_stack()
+
+def _tell(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        print("TASK", task.get_name(), file=sys.stderr)
+        waits: Any = task.get_coro()
+        while waits is not None:
+            frame = getattr(waits, "cr_frame", None) or getattr(waits, "ag_frame", None)
+            if frame is not None:
+                print(f"  {frame.f_code.co_filename}:{frame.f_lineno}", file=sys.stderr)
+            waits = getattr(waits, "cr_await", None) or getattr(waits, "ag_await", None)
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":
-    asyncio.set_event_loop_policy(_Told())
+    asyncio.set_event_loop_policy(_Policy())
     for module in (runtime, incidents, notify):
         module.decode = _deadly(module.decode)  # type: ignore[attr-defined]
     sys.exit(cli.main())

@@ -18,6 +18,7 @@ import psycopg
 from aiohttp import web
 
 from servers import Kafka, Postgres
+from watchkeep.schemas.frame import SHARDS
 from watchkeep.shop.remote_write import HEADERS, Request
 from watchkeep.streams import kafka
 from watchkeep.streams.embedded import die_with_parent, free_port
@@ -163,11 +164,12 @@ class System:
     def _missing(self) -> str:
         try:
             with psycopg.connect(self.url, connect_timeout=2) as connection:
-                shards, reached = _row(
-                    connection, "SELECT count(*), coalesce(min(log_time_ms), 0) FROM progress"
+                (shards,) = _row(
+                    connection,
+                    f"SELECT count(*) FROM progress WHERE log_time_ms >= {self.last_ms}",
                 )
-                if shards < 64 or reached < self.last_ms:
-                    return f"detection is at {reached} of {self.last_ms} in {shards} shards"
+                if shards < SHARDS:
+                    return f"{SHARDS - shards} shards are behind"
                 (waiting,) = _row(
                     connection, "SELECT count(*) FROM alerts WHERE published_at IS NULL"
                 )

@@ -48,3 +48,22 @@ CREATE TABLE troubles (
 CREATE INDEX troubles_untold ON troubles (at) WHERE told_at IS NULL;
 
 CREATE INDEX incidents_by_change ON incidents (updated_at);
+
+-- A new day's partition is attached, as CREATE TABLE ... PARTITION OF would wait for every reader.
+CREATE OR REPLACE FUNCTION rollups_partition(day date) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    name text := 'rollups_' || to_char(day, 'YYYYMMDD');
+BEGIN
+    IF to_regclass(name) IS NULL THEN
+        PERFORM pg_advisory_xact_lock(hashtext('rollups_partition'));
+        EXECUTE format(
+            'CREATE TABLE IF NOT EXISTS %I (LIKE rollups INCLUDING DEFAULTS INCLUDING INDEXES)', name
+        );
+        IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(name)) THEN
+            EXECUTE format(
+                'ALTER TABLE rollups ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                name, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC'
+            );
+        END IF;
+    END IF;
+END $$;

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from watchkeep.schemas.errors import ConfigError, UnreachableError
 from watchkeep.streams.topics import TopicSpec
@@ -50,12 +50,17 @@ async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[s
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = min(_REPLICAS, brokers)
         missing = [spec for spec in wanted if spec.name not in partitions]
-        await admin.create_topics(
+        answer = await admin.create_topics(
             [
                 NewTopic(spec.name, spec.partitions, replicas, topic_configs=spec.config)
                 for spec in missing
             ]
         )
+        for name, code, *why in answer.topic_errors:
+            if code not in {0, TopicAlreadyExistsError.errno}:
+                raise ConfigError(f"topic {name} can't be created: {for_code(code).__name__} {why}")
+        while not {spec.name for spec in missing} <= set(await admin.list_topics()):  # noqa: ASYNC110 - It calls nobody.
+            await asyncio.sleep(_LOOK_S)
         return [spec.name for spec in missing]
 
 

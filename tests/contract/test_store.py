@@ -414,6 +414,14 @@ async def test_two_writers_may_begin_a_day_together(database_url: str) -> None:
         await asyncio.gather(one.write_rollups([a_batch([1])]), two.write_rollups([a_batch([2])]))
 
 
+async def test_a_reader_does_not_keep_a_day_from_beginning(database_url: str) -> None:
+    await migrate(database_url)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT count(*) FROM rollups")
+        async with asyncio.timeout(10), open_store(database_url) as store:
+            await store.write_rollups([a_batch([1])])
+
+
 async def test_migrating_again_changes_nothing(database_url: str) -> None:
     first = await asyncio.gather(migrate(database_url), migrate(database_url))
     assert sorted(first) == [[], ["0001_core.sql", "0002_delivery.sql"]]

@@ -181,7 +181,7 @@ async def test_a_log_made_anew_is_read_from_its_beginning(
     await detected(old, store)
     await filled(new, Shop(12, DAYS))
     await detected(new, store)
-    assert "the log was made anew" in caplog.text
+    assert f"{METRICS} was made anew" in caplog.text
     assert all(
         store.snapshots[shard].place.offset == len(entries) - 1
         for (topic, shard), entries in new.partitions.items()
