@@ -214,7 +214,8 @@ class MemoryStore:
     async def save_progress(self, lease: Lease, step: Step, log_time_ms: Mapping[int, int]) -> None:
         """Keep how far detect has come, by shard."""
         await self.advance(lease, step)
-        self._progress.update(log_time_ms)
+        for shard, time_ms in log_time_ms.items():
+            self._progress[shard] = max(time_ms, self._progress.get(shard, time_ms))
 
     async def log_times(self) -> dict[int, int]:
         """Read how far detect has come, by shard, in ms."""

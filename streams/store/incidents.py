@@ -91,13 +91,17 @@ class IncidentTables(Tables):
                 await _keep(connection, incident, alert)
 
     async def save_progress(self, lease: Lease, step: Step, log_time_ms: Mapping[int, int]) -> None:
-        """Keep how far detect has come, by shard."""
+        """Keep how far detect has come, by shard.
+
+        It never goes back: a worker that was paused tells late what it knew.
+        """
         async with self._database.transaction() as connection:
             await move(connection, lease, step)
             await connection.execute(
-                "INSERT INTO progress (shard, log_time_ms) "
+                "INSERT INTO progress AS old (shard, log_time_ms) "
                 "SELECT * FROM unnest(%s::int[], %s::bigint[]) "
-                "ON CONFLICT (shard) DO UPDATE SET log_time_ms = excluded.log_time_ms, "
+                "ON CONFLICT (shard) DO UPDATE SET "
+                "log_time_ms = greatest(old.log_time_ms, excluded.log_time_ms), "
                 "updated_at = now()",
                 [list(log_time_ms.keys()), list(log_time_ms.values())],
             )

@@ -373,10 +373,11 @@ async def test_who_lost_the_lease_learns_it_before_sending(store: Store) -> None
         await store.deliveries(lease, "i1")
 
 
-async def test_progress_is_kept_by_shard(store: Store) -> None:
+async def test_progress_is_kept_by_shard_and_never_goes_back(store: Store) -> None:
     lease = await leased(store)
     await store.save_progress(lease, await a_step(store), {0: 5, 63: 7})
     await store.save_progress(lease, await a_step(store), {0: 6})
+    await store.save_progress(lease, await a_step(store), {0: 4, 63: 6})
     assert await store.log_times() == {0: 6, 63: 7}
 
 
