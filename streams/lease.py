@@ -44,8 +44,9 @@ async def held(store: LeaseStore, name: str, stop: asyncio.Event) -> AsyncIterat
             renewal.cancel()
     except* LeaseLostError as lost:
         raise lost.exceptions[0] from None
-    with contextlib.suppress(StoreError):  # It runs out by itself.
-        await store.release_lease(lease)
+    finally:
+        with contextlib.suppress(StoreError):  # It runs out by itself.
+            await store.release_lease(lease)
 
 
 async def _wait_for(store: LeaseStore, name: str, stop: asyncio.Event) -> Lease | None:

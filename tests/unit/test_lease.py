@@ -73,3 +73,11 @@ async def test_it_is_kept_while_it_is_renewed_and_free_afterwards() -> None:
         await asyncio.sleep(0.1)
         assert await store.acquire_lease("incidents", "other", 60) is None
     assert await store.acquire_lease("incidents", "other", 60) is not None
+
+
+async def test_who_dies_of_an_error_leaves_it_free() -> None:
+    store = MemoryStore(ManualClock(1))
+    with pytest.raises(ExceptionGroup):
+        async with held(store, "incidents", asyncio.Event()):
+            raise ZeroDivisionError
+    assert await store.acquire_lease("incidents", "other", 60) is not None
