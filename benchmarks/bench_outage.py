@@ -36,7 +36,7 @@ from watchkeep.schemas.frame import (
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Broker
 from watchkeep.streams import kafka
-from watchkeep.streams.embedded import die_with_parent
+from watchkeep.streams.child import die_with_parent
 from watchkeep.streams.store import migrate
 from watchkeep.streams.topics import METRICS, specs
 

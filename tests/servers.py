@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Final, Self
 import psutil
 import psycopg
 
-from watchkeep.streams.embedded import die_with_parent
+from watchkeep.streams.child import die_with_parent
 
 BUILD: Final = Path(__file__).parent / "parts" / "build"
 _HOST: Final = "127.0.0.1"

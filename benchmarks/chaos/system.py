@@ -21,7 +21,8 @@ from servers import Kafka, Postgres
 from watchkeep.schemas.frame import SHARDS
 from watchkeep.shop.remote_write import HEADERS, Request
 from watchkeep.streams import kafka
-from watchkeep.streams.embedded import die_with_parent, free_port
+from watchkeep.streams.child import die_with_parent
+from watchkeep.streams.embedded import free_port
 from watchkeep.streams.store import migrate
 from watchkeep.streams.topics import specs
 
