@@ -213,15 +213,32 @@ async def up(settings: Settings, echo: Echo) -> int:
         ConfigError: a setting is wrong.
     """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+    assert starting is not None
+
+    def give_up() -> None:
+        _at_signals(stop.set)  # Once: what clears up isn't to be cancelled too.
+        stop.set()
+        starting.cancel()
+
+    _at_signals(give_up)
+    try:
+        async with platform(settings, echo) as on:
+            _at_signals(stop.set)
+            for line in welcome(on):
+                echo(line)
+            code = await supervise(on, stop, echo)
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        code = 0
+    echo("stopped")
+    return code
+
+
+def _at_signals(act: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
-    async with platform(settings, echo) as on:
-        for line in welcome(on):
-            echo(line)
-        code = await supervise(on, stop, echo)
-        echo("stopped")
-        return code
+        asyncio.get_running_loop().add_signal_handler(number, act)
 
 
 def _monitors(settings: Settings) -> str:

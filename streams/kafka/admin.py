@@ -80,14 +80,13 @@ async def delete_topics(bootstrap: str, names: Sequence[str]) -> None:
 async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        await admin.start()
-    except (KafkaError, OSError) as error:
-        await admin.close()
-        raise UnreachableError(
-            f"broker.bootstrap: no Kafka answers at {bootstrap}; is it running, and is the "
-            "address right?"
-        ) from error
-    try:
+        try:
+            await admin.start()
+        except (KafkaError, OSError) as error:
+            raise UnreachableError(
+                f"broker.bootstrap: no Kafka answers at {bootstrap}; is it running, and is the "
+                "address right?"
+            ) from error
         yield admin
     finally:
         await admin.close()
