@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,7 @@ from watchkeep.schemas.settings import Broker, Settings
 from watchkeep.schemas.window import Window
 from watchkeep.shop.model import Shop, workload
 from watchkeep.shop.remote_write import HEADERS, requests
-from watchkeep.streams import kafka
+from watchkeep.streams import kafka, postgres
 from watchkeep.streams.embedded import free_port
 from watchkeep.streams.topics import ALERTS
 
@@ -44,6 +44,11 @@ WINDOW = """{
   }]
 }"""
 STOP_S = 5
+MOMENTS = {
+    "at its first words": "lock",
+    "while the database is made": "postgres.new-*/base",
+    "while the database starts": "postgres/PG_VERSION",
+}
 
 
 class Running:
@@ -58,7 +63,11 @@ class Running:
         }
         self.log = (folder.parent / f"{folder.name}.log").open("a+")
         self.process = subprocess.Popen(
-            [*WATCHKEEP, "up"], env=self.environment, stdout=self.log, stderr=self.log
+            [*WATCHKEEP, "up"],
+            env=self.environment,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
         )
 
     def text(self) -> str:
@@ -101,10 +110,17 @@ class Running:
         )
         return done.stdout.decode()
 
-    def stop(self) -> int:
-        """Press Ctrl-C, and wait for the end."""
-        self.process.send_signal(signal.SIGINT)
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Press Ctrl-C, which goes to all of the process's group, and wait for the end."""
+        os.killpg(self.process.pid, number)
         return self.process.wait(STOP_S)
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)
+        self.log.close()
 
 
 @contextmanager
@@ -115,10 +131,33 @@ def up(folder: Path, **settings: str) -> Iterator[Running]:
         running.until(lambda: running.pid_of("notify") > 0)
         yield running
     finally:
-        if running.process.poll() is None:
-            running.process.terminate()
-            running.process.wait(10)
-        running.log.close()
+        running.end()
+
+
+@contextmanager
+def starting(folder: Path, moment: str) -> Iterator[Running]:
+    """Start it, and wait only for a moment of its start."""
+    running = Running(folder, free_port())
+    try:
+        end_s = time.monotonic() + START_S
+        while not any(folder.glob(MOMENTS[moment])):
+            assert time.monotonic() < end_s, running.text()
+            time.sleep(0.001)
+        yield running
+    finally:
+        running.end()
+
+
+def left_of(folder: Path) -> list[psutil.Process]:
+    """List the processes that belong to a folder: by their arguments, or their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # Of another user, or just ending.
+            if any(str(folder) in argument for argument in process.cmdline()) or (
+                process.environ().get("WATCHKEEP_DATA_DIR") == str(folder)
+            ):
+                found.append(process)
+    return found
 
 
 def variables(broker: Broker) -> dict[str, str]:
@@ -132,7 +171,11 @@ def variables(broker: Broker) -> dict[str, str]:
 def refused(*arguments: str, **settings: str) -> str:
     """Run a command that must be refused: exit code 2, one line."""
     done = subprocess.run(
-        [*WATCHKEEP, *arguments], env=os.environ | settings, capture_output=True, check=False
+        [*WATCHKEEP, *arguments],
+        env=os.environ | settings,
+        capture_output=True,
+        check=False,
+        timeout=START_S,
     )
     assert done.returncode == 2, done.stderr
     *_, line = done.stderr.decode().splitlines()
@@ -233,15 +276,101 @@ def test_it_gives_up_at_five_deaths_in_a_minute(short_dir: Path) -> None:
         assert "incidents died 5 times in a minute, giving up" in running.text()
 
 
-def test_children_do_not_outlive_a_killed_parent(short_dir: Path) -> None:
-    with up(short_dir / "d") as running:
-        family = psutil.Process(running.process.pid).children()
+def test_nothing_outlives_a_killed_parent_nor_the_next_one(short_dir: Path) -> None:
+    folder = short_dir / "d"
+    with up(folder) as running:
+        family = left_of(folder)
+        assert len(family) >= 7, family  # Itself, four stages, the broker and the database.
+        sockets = (folder / "postgres.socket").readlink()
         running.process.kill()
         running.process.wait()
         assert not psutil.wait_procs(family, timeout=10)[1]
-    # The database is left behind, and taken over by the next start.
-    with up(short_dir / "d") as running:
+    with up(folder) as running:
         assert running.stop() == 0
+    assert left_of(folder) == []
+    assert not sockets.exists()
+    assert {path.name for path in folder.iterdir()} == {"lock", "postgres", "postgres.log"}
+
+
+def test_a_database_of_a_process_that_is_no_more_is_no_reason_to_end_another(
+    short_dir: Path,
+) -> None:
+    """A lock file may be left whose pid is another program's now, even one of the same user."""
+    home = short_dir / "d" / "postgres"
+    lock = home / "postmaster.pid"
+    with up(short_dir / "d") as running:
+        _, *rest = lock.read_text().splitlines(keepends=True)
+        assert running.stop() == 0
+    with subprocess.Popen(["sleep", "60"], user=home.stat().st_uid) as other:
+        lock.write_text("".join([f"{other.pid}\n", *rest]))
+        (home / ".handle_pids.json").write_text(f"[{other.pid}]")  # As older versions do.
+        try:
+            with up(short_dir / "d") as running:
+                assert running.stop() == 0
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+async def test_another_database_on_the_folder_is_told_and_goes_on(short_dir: Path) -> None:
+    async with postgres.database(short_dir / "d" / "postgres") as server:
+        line = refused(
+            "up", WATCHKEEP_DATA_DIR=str(short_dir / "d"), WATCHKEEP_GATEWAY__PORT=str(free_port())
+        )
+        assert line.startswith(
+            f"watchkeep: data_dir: another PostgreSQL (process {server.pid}) runs on"
+        )
+        assert server.lives()
+
+
+async def test_why_a_database_does_not_start_is_told(short_dir: Path) -> None:
+    home = short_dir / "d" / "postgres"
+    async with postgres.database(home):
+        pass
+    (home / "PG_VERSION").write_text("9.1\n")
+    line = refused(
+        "up", WATCHKEEP_DATA_DIR=str(short_dir / "d"), WATCHKEEP_GATEWAY__PORT=str(free_port())
+    )
+    assert line.startswith("watchkeep: data_dir: the embedded database doesn't start on")
+    assert "The data directory was initialized by PostgreSQL version 9.1" in line
+
+
+def test_a_long_path_through_a_closed_folder_stays_closed(short_dir: Path) -> None:
+    short_dir.chmod(0o700)
+    folder = short_dir / ("d" * 120)
+    with up(folder) as running:
+        assert running.stop() == 0
+    assert short_dir.stat().st_mode & 0o777 == 0o700
+    assert left_of(folder) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_it_can_be_stopped_while_it_starts(
+    short_dir: Path, moment: str, number: signal.Signals
+) -> None:
+    folder = short_dir / "d"
+    with starting(folder, moment) as running:
+        assert running.stop(number) == 0, running.text()
+        assert running.text().splitlines()[-1] == "stopped"
+        assert "remote write" not in running.text()
+    assert left_of(folder) == []
+    assert not list(folder.glob("postgres.new-*"))
+    with up(folder) as running:
+        assert running.stop() == 0
+
+
+def test_a_database_half_made_is_made_again(short_dir: Path) -> None:
+    folder = short_dir / "d"
+    with starting(folder, "while the database is made") as running:
+        family = left_of(folder)
+        running.process.kill()
+        running.process.wait()
+        assert not psutil.wait_procs(family, timeout=10)[1]
+    with up(folder) as running:
+        assert running.stop() == 0
+    assert left_of(folder) == []
+    assert not list(folder.glob("postgres.new-*"))
 
 
 def test_a_second_one_on_the_same_folder_is_refused(short_dir: Path) -> None:
