@@ -99,7 +99,8 @@ async def adopt(
 async def _loaded(
     number: int, claim: Claim, store: DetectStore, settings: Detect
 ) -> tuple[Shard, Sequence[Anomaly]]:
-    if claim.place.offset < 0:
+    # A state without a place is one of a log that was made anew, and of which nothing came yet.
+    if claim.place.offset < 0 and not claim.manifest:
         return Shard(settings), []
     try:
         shard = snapshot.load(claim.manifest, await store.load_blocks(number), settings)

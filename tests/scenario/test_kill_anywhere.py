@@ -383,6 +383,27 @@ async def test_a_log_made_anew_under_a_running_worker_costs_no_state(
     assert result(log, store) == undisturbed[0]
 
 
+async def test_a_state_outlives_a_log_made_anew_that_is_still_empty(
+    undisturbed: tuple[Result, int],
+) -> None:
+    whole = await a_log()
+    log, store = await cut_log(whole, 14), MemoryStore()
+    worker = a_worker(log, store)
+    await worker.adopt_assigned()
+    await worker.save_all()
+    await grow(log, whole, 0)
+    for _ in range(2):
+        successor = a_worker(log, store)
+        await successor.adopt_assigned()
+        await successor.save_all()
+    for shard in SHARDS:
+        log.partitions[METRICS, shard] = whole.partitions[METRICS, shard][14:]
+    last = a_worker(log, store)
+    await last.adopt_assigned()
+    await last.save_all()
+    assert result(log, store) == undisturbed[0]
+
+
 async def test_no_snapshot_spans_two_logs() -> None:
     whole = await a_log()
     log, store = await cut_log(whole, 5), MemoryStore()
