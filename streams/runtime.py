@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate, takewhile
 from typing import Final
 
 from watchkeep.schemas.errors import FrameError, LogAnewError, LogError, StoreError
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 # Closed cells that wait for the store; when it is gone for long, reading pauses here.
 _ROLLUP_BYTES_MAX: Final = 64 * 1024 * 1024
+_ROWS_A_WRITE: Final = 10_000
 _KEEP_S: Final = 1.0
 # Snapshots written in one transaction: as many as come to so many bytes.
 _SAVED_BYTES: Final = 16 * 1024 * 1024
@@ -186,17 +188,16 @@ class Worker:
             self._progress = reached
 
     async def _write_rollups(self) -> None:
+        """Write the cells that are closed by now, in portions: many wait after an outage."""
         # One at a time: who returns from here may rely on everything before being written.
         async with self._flushing:
-            batches, self._rollups = self._rollups, []
-            size, self._rollup_bytes = self._rollup_bytes, 0
-            try:
-                if batches:
-                    await self._store.write_rollups(batches)
-            except BaseException:
-                self._rollups = batches + self._rollups
-                self._rollup_bytes += size
-                raise
+            left = len(self._rollups)
+            while left:
+                portion = _portion(self._rollups[:left])
+                await self._store.write_rollups(portion)
+                del self._rollups[: len(portion)]
+                self._rollup_bytes -= sum(rollups.nbytes for rollups in portion)
+                left -= len(portion)
 
     async def save(self, numbers: Iterable[int]) -> None:
         """Write snapshots of partitions, in transactions of a bounded size."""
@@ -347,6 +348,12 @@ class Worker:
             told = ", ".join(f"{reason} {count}" for reason, count in sorted(drops.items()))
             log.warning("samples not folded so far: %s", told)
             self._drops = drops
+
+
+def _portion(batches: Sequence[Rollups]) -> Sequence[Rollups]:
+    """Take batches from the begin, as many as one write should have; at least one."""
+    rows = accumulate(len(batch.at_ms) for batch in batches)
+    return batches[: 1 + sum(1 for _ in takewhile(lambda n: n < _ROWS_A_WRITE, rows))]
 
 
 def _size(saved: Snapshot) -> int:
