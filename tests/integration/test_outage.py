@@ -48,7 +48,7 @@ def webhook() -> Iterator[tuple[int, list[bytes]]]:
         server.server_close()
 
 
-def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+def until(true: Callable[[], object], what: str, seconds: float = 180) -> None:
     end_s = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end_s, f"{what} did not come"
