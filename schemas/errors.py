@@ -11,6 +11,7 @@ WatchkeepError
 ├── LogAnewError       the log was made anew while it was read: the process starts again
 ├── StuckError         the log has records that don't come: the process starts again
 ├── StoreError         the database can't be reached: the caller waits, or says so
+├── StoreAnewError     the database was restored under this process: it starts again
 ├── LeaseLostError     another process is active now: this one ends
 ├── DeliveryError     a notification was refused for good
 └── StageError        a stage died too often: `watchkeep up` gives up
@@ -67,6 +68,10 @@ class StuckError(WatchkeepError):
 
 class StoreError(WatchkeepError):
     """The database can't be reached; what was asked of it was not done, or can be done again."""
+
+
+class StoreAnewError(WatchkeepError):
+    """The database lacks what this process has written: reading starts again from its place."""
 
 
 class LeaseLostError(WatchkeepError):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from watchkeep.schemas.alert import Alert, AlertState, Incident
-from watchkeep.schemas.errors import LeaseLostError
+from watchkeep.schemas.errors import LeaseLostError, StoreAnewError
 from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.memory import ManualClock
 from watchkeep.streams.ports import (
@@ -20,6 +20,7 @@ from watchkeep.streams.ports import (
     Snapshot,
     Step,
     Trouble,
+    Write,
 )
 from watchkeep.streams.snapshot import count
 
@@ -54,6 +55,7 @@ class MemoryStore:
         self.alerts: list[Alert] = []
         self._outbox: list[Alert] = []
         self.delivered: list[Delivery] = []
+        self._writes: dict[str, int] = {}
         self._leases: dict[str, tuple[Lease, int]] = {}
         self._progress: dict[int, int] = {}
         self._places: dict[str, Place] = {}
@@ -94,8 +96,11 @@ class MemoryStore:
             )
         return refused
 
-    async def write_rollups(self, batches: Sequence[Rollups]) -> None:
+    async def write_rollups(self, batches: Sequence[Rollups], write: Write) -> None:
         """Write closed cells; the same cell again overwrites."""
+        if self._writes.get(write.writer, 0) not in {write.number - 1, write.number}:
+            raise StoreAnewError("this store lacks what the process has written")
+        self._writes[write.writer] = write.number
         for batch in batches:
             self.signals.update({signal.signal_id: signal for signal in batch.signals})
             keys = zip(batch.signal_id.tolist(), batch.at_ms.tolist(), strict=True)

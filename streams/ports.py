@@ -146,6 +146,18 @@ class Snapshot(NamedTuple):
     blocks: Mapping[int, bytes]
 
 
+class Write(NamedTuple):
+    """One write of rollups, so that the store can tell whether it has those before.
+
+    Attributes:
+        writer: the process, by a name that no other ever has.
+        number: from 1; a write that failed is tried again with the same.
+    """
+
+    writer: str
+    number: int
+
+
 class Claim(NamedTuple):
     """The right to write a partition's snapshots, and what the last one was.
 
@@ -300,8 +312,12 @@ class DetectStore(TroubleStore, Protocol):
         """
         ...
 
-    async def write_rollups(self, batches: Sequence[Rollups]) -> None:
-        """Write closed cells; the same cell again overwrites."""
+    async def write_rollups(self, batches: Sequence[Rollups], write: Write) -> None:
+        """Write closed cells; the same cell again overwrites.
+
+        Raises:
+            StoreAnewError: the write before this one is not there; nothing was kept.
+        """
         ...
 
 

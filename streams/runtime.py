@@ -10,13 +10,14 @@ windows. Closed cells are written beside that, as overwrites that may repeat.
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, takewhile
 from typing import Final
 
-from watchkeep.schemas.errors import FrameError, LogAnewError, LogError, StoreError
+from watchkeep.schemas.errors import FrameError, LogAnewError, LogError, StoreAnewError, StoreError
 from watchkeep.schemas.frame import SHARDS, decode
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Anomaly, Progress, Window
@@ -35,6 +36,7 @@ from watchkeep.streams.ports import (
     Snapshot,
     Source,
     Span,
+    Write,
 )
 from watchkeep.streams.topics import ANOMALIES
 from watchkeep.streams.vitals import APPLIED, DROPPED, SNAPSHOT_BYTES, VITALS
@@ -61,6 +63,7 @@ class Worker:
         self._store = store
         self._settings = settings
         self._partitions: dict[int, Partition] = {}
+        self._write_before = Write(uuid.uuid4().hex, 0)
         self._rollups: list[Rollups] = []
         self._rollup_bytes = 0
         self._progress: dict[int, int] = {}
@@ -192,12 +195,17 @@ class Worker:
         # One at a time: who returns from here may rely on everything before being written.
         async with self._flushing:
             left = len(self._rollups)
-            while left:
+            while True:
                 portion = _portion(self._rollups[:left])
-                await self._store.write_rollups(portion)
+                write = self._write_before._replace(number=self._write_before.number + 1)
+                # Even when it is empty: that is how a restored database is noticed.
+                await self._store.write_rollups(portion, write)
+                self._write_before = write
                 del self._rollups[: len(portion)]
                 self._rollup_bytes -= sum(rollups.nbytes for rollups in portion)
                 left -= len(portion)
+                if not left:
+                    return
 
     async def save(self, numbers: Iterable[int]) -> None:
         """Write snapshots of partitions, in transactions of a bounded size."""
@@ -272,7 +280,7 @@ class Worker:
         try:
             async with asyncio.timeout(_HAND_OVER_S):
                 await self.save(numbers & self._partitions.keys())
-        except (StoreError, TimeoutError) as error:
+        except (StoreError, StoreAnewError, TimeoutError) as error:
             log.warning("partitions go without a last snapshot, the log has it all: %r", error)
         for number in numbers & self._partitions.keys():
             self._partitions[number].owned = False

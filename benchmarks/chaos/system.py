@@ -18,13 +18,14 @@ import psycopg
 from aiohttp import web
 
 from servers import Kafka, Postgres
+from watchkeep.schemas.errors import LogError
 from watchkeep.schemas.frame import SHARDS
 from watchkeep.shop.remote_write import HEADERS, Request
 from watchkeep.streams import kafka
 from watchkeep.streams.child import die_with_parent
 from watchkeep.streams.embedded import free_port
 from watchkeep.streams.store import migrate
-from watchkeep.streams.topics import specs
+from watchkeep.streams.topics import ALERTS, METRICS, specs
 
 STAGES: Final = (
     "gateway",
@@ -49,7 +50,7 @@ class System:
         stages: running processes by name; `wanted` are started again when they die.
         deaths: ends that nobody asked for, by stage.
         notifications: what the webhook received: title and text.
-        sent: requests that were acknowledged.
+        last_ms: the newest sample that was acknowledged.
     """
 
     folder: Path
@@ -146,7 +147,7 @@ class System:
             return False
 
     async def drained(self, seconds: float) -> None:
-        """Wait until every shard has seen the last sample, and all alerts are out and read.
+        """Wait until every shard has seen the last sample and is saved, and all alerts are read.
 
         Raises:
             TimeoutError: with what is missing.
@@ -154,7 +155,7 @@ class System:
         missing = ""
         try:
             async with asyncio.timeout(seconds):
-                while missing := await asyncio.to_thread(self._missing):
+                while missing := await self._missing():
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
             for process in self.stages.values():
@@ -162,35 +163,55 @@ class System:
             await asyncio.sleep(1)
             raise TimeoutError(f"after {seconds:.0f} s still missing: {missing}") from None
 
-    def _missing(self) -> str:
+    async def _missing(self) -> str:
         try:
-            with psycopg.connect(self.url, connect_timeout=2) as connection:
-                (shards,) = _row(
-                    connection,
-                    f"SELECT count(*) FROM progress WHERE log_time_ms >= {self.last_ms}",
-                )
-                if shards < SHARDS:
-                    return f"{SHARDS - shards} shards are behind"
-                (waiting,) = _row(
-                    connection, "SELECT count(*) FROM alerts WHERE published_at IS NULL"
-                )
-                if waiting:
-                    return f"{waiting} alerts are not published"
-                (told,) = _row(
-                    connection,
-                    "SELECT coalesce(max(applied_offset), -1) FROM places WHERE stage = 'notify'",
-                )
-        except psycopg.Error as error:
-            return f"the database: {error}"
-        end = asyncio.run(kafka.end_of(self.kafka.address, "watchkeep.alerts.v1"))
+            return await self._behind_in_database() or await self._behind_in_log()
+        except (psycopg.Error, LogError) as error:
+            return f"an answer: {error}"
+
+    async def _behind_in_database(self) -> str:
+        shards = await self._count(
+            f"SELECT count(*) FROM progress WHERE log_time_ms >= {self.last_ms}"
+        )
+        if shards < SHARDS:
+            return f"{SHARDS - shards} shards are behind"
+        waiting = await self._count("SELECT count(*) FROM alerts WHERE published_at IS NULL")
+        return f"{waiting} alerts are not published" if waiting else ""
+
+    async def _behind_in_log(self) -> str:
+        # What a restored database lacks is written again before a snapshot covers it.
+        metrics = await self._ends(METRICS, SHARDS)
+        ends = ", ".join(f"({shard}, {end})" for shard, end in metrics.items())
+        unsaved = await self._count(
+            f"SELECT count(*) FROM (VALUES {ends}) AS log (partition, log_end) "
+            "LEFT JOIN snapshots USING (partition) "
+            "WHERE coalesce(applied_offset, -1) < log_end - 1"
+        )
+        if unsaved:
+            return f"{unsaved} shards are not saved"
+        told = await self._count(
+            "SELECT coalesce(max(applied_offset), -1) FROM places WHERE stage = 'notify'"
+        )
+        end = (await self._ends(ALERTS, 1))[0]
         # On this broker each record is a transaction, and its end a mark of its own.
         return f"notify is at {told} of {end}" if told < end - 2 else ""
 
+    async def _count(self, query: str) -> int:
+        def ask() -> int:
+            with psycopg.connect(self.url, connect_timeout=2) as connection:
+                row = connection.execute(query.encode()).fetchone()
+                assert row is not None
+                return int(row[0])
 
-def _row(connection: psycopg.Connection[tuple[int, ...]], query: str) -> tuple[int, ...]:
-    row = connection.execute(query.encode()).fetchone()
-    assert row is not None
-    return row
+        return await asyncio.to_thread(ask)
+
+    async def _ends(self, topic: str, partitions: int) -> dict[int, int]:
+        reader = kafka.LogReader(self.kafka.address, topic)
+        try:
+            spans = await reader.spans(range(partitions))
+        finally:
+            await reader.close()
+        return {partition: span.end for partition, span in spans.items()}
 
 
 @asynccontextmanager

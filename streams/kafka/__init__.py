@@ -1,7 +1,7 @@
 """Kafka: the one place that imports Faust and aiokafka."""
 
 from watchkeep.streams.kafka.admin import check, create_topics, delete_topics
-from watchkeep.streams.kafka.reader import LogReader, end_of, tail
+from watchkeep.streams.kafka.reader import LogReader, tail
 from watchkeep.streams.kafka.sink import KafkaSink, open_sink
 from watchkeep.streams.kafka.worker import consume
 
@@ -12,7 +12,6 @@ __all__ = [
     "consume",
     "create_topics",
     "delete_topics",
-    "end_of",
     "open_sink",
     "tail",
 ]

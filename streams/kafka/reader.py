@@ -102,18 +102,6 @@ async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Rec
                 yield _read_record(topic, message)
 
 
-async def end_of(bootstrap: str, topic: str) -> int:
-    """Tell the offset that the next record of a topic of one partition will get.
-
-    Raises:
-        UnreachableError: the broker doesn't answer.
-    """
-    place = TopicPartition(topic, 0)
-    async with _open_reader(bootstrap) as consumer:
-        consumer.assign([place])
-        return int((await consumer.end_offsets([place]))[place])
-
-
 async def _messages(consumer: Any, ends: dict[TopicPartition, int]) -> AsyncIterator[Any]:  # noqa: ANN401 - aiokafka has no types.
     """Read messages up to the ends; the last offsets may be marks that no message stands for."""
     silent_ms = 0

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.types.json import Jsonb
 
+from watchkeep.schemas.errors import StoreAnewError
 from watchkeep.streams import snapshot
-from watchkeep.streams.ports import Claim, Place, Rollups, Snapshot
+from watchkeep.streams.ports import Claim, Place, Rollups, Snapshot, Write
 from watchkeep.streams.store.connection import Connection, Database, Tables
 
 _ROLLUP: Final = """
@@ -38,6 +39,17 @@ _SAVE: Final = """
 UPDATE snapshots SET applied_offset = %s, record_hash = %s, settings = %s, manifest = %s,
                      unsaved = 0, saved_at = now()
 WHERE partition = %s AND token = %s AND applied_offset = %s
+"""
+
+# Of each process that writes there is one row; those of processes that are gone are swept.
+_FIRST_WRITE: Final = """
+WITH swept AS (DELETE FROM writers WHERE wrote_at < now() - interval '1 day')
+INSERT INTO writers (writer, writes) VALUES (%(writer)s, %(number)s) ON CONFLICT DO NOTHING
+"""
+
+_NEXT_WRITE: Final = """
+UPDATE writers SET writes = %(number)s, wrote_at = now()
+WHERE writer = %(writer)s AND writes IN (%(number)s, %(number)s - 1)
 """
 
 
@@ -76,7 +88,7 @@ class DetectTables(Tables):
         async with self._database.transaction() as connection:
             return {saved.partition for saved in snapshots if not await _save(connection, saved)}
 
-    async def write_rollups(self, batches: Sequence[Rollups]) -> None:
+    async def write_rollups(self, batches: Sequence[Rollups], write: Write) -> None:
         """Write closed cells; the same cell again overwrites."""
         days = {
             _EPOCH + timedelta(days=day)
@@ -84,6 +96,7 @@ class DetectTables(Tables):
             for day in np.unique(batch.at_ms // 86_400_000).tolist()
         }
         async with self._database.transaction() as connection, connection.cursor() as cursor:
+            await _count(connection, write)
             for day in sorted(days - self._days):
                 await cursor.execute("SELECT rollups_partition(%s)", [day])
             names = {
@@ -106,6 +119,13 @@ class DetectTables(Tables):
             for group in _alike(batches):
                 await cursor.execute(_ROLLUP, _columns(group))
         self._days |= days
+
+
+async def _count(connection: Connection, write: Write) -> None:
+    query = _FIRST_WRITE if write.number == 1 else _NEXT_WRITE
+    cursor = await connection.execute(query.encode(), write._asdict())
+    if not cursor.rowcount and write.number > 1:
+        raise StoreAnewError("the database was restored: it lacks what this process has written")
 
 
 async def _save(connection: Connection, saved: Snapshot) -> bool:

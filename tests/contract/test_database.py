@@ -1,0 +1,44 @@
+"""The database is brought up to date, and what is wrong with its URL is told."""
+
+import asyncio
+import traceback
+
+import psycopg
+import pytest
+
+from watchkeep.schemas.errors import ConfigError
+from watchkeep.streams.store import check, migrate
+
+
+async def test_migrating_again_changes_nothing(database_url: str) -> None:
+    first = await asyncio.gather(migrate(database_url), migrate(database_url))
+    assert sorted(first) == [[], ["0001_core.sql", "0002_delivery.sql", "0003_writers.sql"]]
+    assert await migrate(database_url) == []
+
+
+async def test_a_database_of_a_newer_watchkeep_is_refused(database_url: str) -> None:
+    await migrate(database_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO schema_migrations VALUES (999, 'later')")
+    with pytest.raises(ConfigError, match="newer Watchkeep"):
+        await migrate(database_url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter2@127.0.0.1:1/x",
+        "postgresql://u:hun@ter2@127.0.0.1:1/x",
+        "postgresql://u:hun/ter2@127.0.0.1:1/x",
+        "postgresql://u:hun%ter2@127.0.0.1:1/x",
+        "postgresql+asyncpg://u:hunter2@127.0.0.1:1/x",
+        "nonsense",
+    ],
+)
+async def test_a_wrong_url_is_told_in_one_line_without_the_password(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^database\.url: ") as refused:
+        await check(url)
+    assert "\n" not in str(refused.value)
+    told = "".join(traceback.format_exception(refused.value))
+    assert "hun" not in told
+    assert "ter2" not in told
