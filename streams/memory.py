@@ -5,7 +5,7 @@ They serve the tests, and anyone who embeds Watchkeep in a program of their own.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -95,7 +95,7 @@ class MemorySource:
             for partition in partitions
         }
 
-    async def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+    async def between(self, ranges: Mapping[int, Span]) -> AsyncGenerator[Record, None]:
         """Read the records in ranges of offsets; their acks do nothing."""
         for partition, (begin, end) in ranges.items():
             entries = self.log.partitions.get((self.topic, partition), [])

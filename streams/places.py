@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from enum import Enum
 from typing import Final
 
@@ -60,14 +61,19 @@ async def guard(
         LogAnewError: the log was made anew.
         StuckError: the log has records, and the source brings none.
     """
+    reached: dict[int, int] = {}
     while True:
         await asyncio.sleep(_GUARD_S)
-        taken = offsets()
+        before, taken = reached, offsets()
         try:
             spans = await source.spans(taken)
+            reached = {n: max(offset, before.get(n, -1)) for n, offset in taken.items()}
+            still = {n: reached[n] for n in reached if reached[n] == before.get(n)}
+            if not VITALS.waits_for:
+                reached |= await _over_marks(source, still, spans)
         except LogError:
             continue  # Whoever needs the log now will say so.
-        VITALS.look(source.topic, taken, spans)
+        VITALS.look(source.topic, reached, spans)
         if stuck := VITALS.stuck():
             raise StuckError(f"{source.topic}: {stuck}")
         for partition, span in spans.items():
@@ -78,3 +84,18 @@ async def guard(
                     f"{source.topic}/{partition} was made anew while it was read: it ends at "
                     f"offset {span.end}, and {taken[partition]} was taken already"
                 )
+
+
+async def _over_marks(
+    source: Source, offsets: Mapping[int, int], spans: Mapping[int, Span]
+) -> dict[int, int]:
+    """Step over the end of a log in which no record is: a transaction leaves a mark there."""
+    rest = {n: Span(offset + 1, spans[n].end) for n, offset in offsets.items()}
+    rest = {n: span for n, span in rest.items() if span.begin < span.end}
+    ends = {n: span.end - 1 for n, span in rest.items()}
+    async with aclosing(source.between(rest)) as records:
+        async for record in records:
+            ends.pop(record.partition, None)
+            if not ends:
+                break
+    return ends

@@ -4,7 +4,15 @@ Live they are Kafka (`kafka.py`) and Postgres (`store.py`); in memory (`memory.p
 and anyone who embeds Watchkeep. The stages know only these.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -64,7 +72,7 @@ class Source(Protocol):
         """Tell what partitions hold."""
         ...
 
-    def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+    def between(self, ranges: Mapping[int, Span]) -> AsyncGenerator[Record, None]:
         """Read the records that partitions hold in ranges of offsets, each in order.
 
         They are read outside the consumer group; their acks do nothing.

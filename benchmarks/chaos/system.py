@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,7 +155,9 @@ class System:
         missing = ""
         try:
             async with asyncio.timeout(seconds):
-                while missing := await self._missing():
+                # Ticks go on for ever, so what is there now has to do.
+                ends = await self._ends(METRICS, SHARDS)
+                while missing := await self._missing(ends):
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
             for process in self.stages.values():
@@ -163,13 +165,13 @@ class System:
             await asyncio.sleep(1)
             raise TimeoutError(f"after {seconds:.0f} s still missing: {missing}") from None
 
-    async def _missing(self) -> str:
+    async def _missing(self, ends: Mapping[int, int]) -> str:
         try:
-            return await self._behind_in_database() or await self._behind_in_log()
+            return await self._behind() or await self._unsaved(ends) or await self._untold()
         except (psycopg.Error, LogError) as error:
             return f"an answer: {error}"
 
-    async def _behind_in_database(self) -> str:
+    async def _behind(self) -> str:
         shards = await self._count(
             f"SELECT count(*) FROM progress WHERE log_time_ms >= {self.last_ms}"
         )
@@ -178,17 +180,17 @@ class System:
         waiting = await self._count("SELECT count(*) FROM alerts WHERE published_at IS NULL")
         return f"{waiting} alerts are not published" if waiting else ""
 
-    async def _behind_in_log(self) -> str:
+    async def _unsaved(self, ends: Mapping[int, int]) -> str:
         # What a restored database lacks is written again before a snapshot covers it.
-        metrics = await self._ends(METRICS, SHARDS)
-        ends = ", ".join(f"({shard}, {end})" for shard, end in metrics.items())
+        log = ", ".join(f"({shard}, {end})" for shard, end in ends.items())
         unsaved = await self._count(
-            f"SELECT count(*) FROM (VALUES {ends}) AS log (partition, log_end) "
+            f"SELECT count(*) FROM (VALUES {log}) AS log (partition, log_end) "
             "LEFT JOIN snapshots USING (partition) "
             "WHERE coalesce(applied_offset, -1) < log_end - 1"
         )
-        if unsaved:
-            return f"{unsaved} shards are not saved"
+        return f"{unsaved} shards are not saved" if unsaved else ""
+
+    async def _untold(self) -> str:
         told = await self._count(
             "SELECT coalesce(max(applied_offset), -1) FROM places WHERE stage = 'notify'"
         )

@@ -1,6 +1,6 @@
 """Reading from Kafka outside any consumer group."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ class LogReader:
             ends = await consumer.end_offsets(places)
         return {place.partition: Span(begins[place], ends[place]) for place in places}
 
-    async def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+    async def between(self, ranges: Mapping[int, Span]) -> AsyncGenerator[Record, None]:
         """Read the records that partitions hold in ranges of offsets, each in order.
 
         Raises:

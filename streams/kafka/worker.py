@@ -7,7 +7,7 @@ supervisor skips the failed record.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import faust
@@ -66,7 +66,7 @@ class FaustSource:
         """Tell what partitions hold; see `LogReader`."""
         return await self._reader.spans(partitions)
 
-    def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+    def between(self, ranges: Mapping[int, Span]) -> AsyncGenerator[Record, None]:
         """Read the records that partitions hold in ranges of offsets; see `LogReader`."""
         return self._reader.between(ranges)
 

@@ -1,18 +1,28 @@
 """Reading by offsets, transactions that fence, and dead letters, on each broker."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from watchkeep.schemas.errors import ConfigError, LogError
 from watchkeep.schemas.settings import Broker
-from watchkeep.streams import dlq, kafka
+from watchkeep.streams import dlq, kafka, places, vitals
 from watchkeep.streams.dead_letters import bury
-from watchkeep.streams.places import Standing, record_hash, standings
+from watchkeep.streams.places import Standing, guard, record_hash, standings
 from watchkeep.streams.ports import Place, Record, Span
 from watchkeep.streams.topics import ALERTS, ANOMALIES, DEAD_LETTERS, METRICS, specs
+from watchkeep.streams.vitals import Vitals
 
 pytestmark = pytest.mark.broker
+
+
+class Source(kafka.LogReader):
+    """A source that only reads by places."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        super().__init__(bootstrap, topic)
+        self.topic = topic
 
 
 @pytest.fixture
@@ -57,14 +67,9 @@ async def test_a_reader_that_was_left_in_the_middle_reads_on(reader: kafka.LogRe
 
 
 async def test_a_place_is_told_from_one_in_another_log(reader: kafka.LogReader) -> None:
-    class Source(kafka.LogReader):
-        """A source that only reads by places."""
-
-        topic = METRICS
-
     source = Source(reader._bootstrap, METRICS)
-    places = {3: Place(2, record_hash(b"c")), 40: Place(0, record_hash(b"y"))}
-    found = await standings(source, places | {7: Place(0, "aa")})  # type: ignore[arg-type]
+    known = {3: Place(2, record_hash(b"c")), 40: Place(0, record_hash(b"y"))}
+    found = await standings(source, known | {7: Place(0, "aa")})  # type: ignore[arg-type]
     assert found == {3: Standing.SAME, 40: Standing.ANEW, 7: Standing.ANEW}
     await source.close()
 
@@ -83,6 +88,25 @@ async def test_who_was_succeeded_can_not_write_any_more(kafka_broker: Broker) ->
         record.value async for record in kafka.tail(kafka_broker.bootstrap, ALERTS, follow=False)
     ]
     assert values == [b"1", b"2", b"4"]
+
+
+async def test_a_mark_at_the_end_keeps_no_reader_waiting(
+    kafka_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Vitals()
+    monkeypatch.setattr(places, "_GUARD_S", 0.05)
+    monkeypatch.setattr(places, "VITALS", seen)
+    monkeypatch.setattr(vitals, "STUCK_S", 1.0)
+    await kafka.create_topics(kafka_broker.bootstrap, specs())
+    async with kafka.open_sink(kafka_broker, fenced_as="incidents") as sink:
+        await sink.send(ALERTS, b"1", key=b"i1")
+    source = Source(kafka_broker.bootstrap, ALERTS)
+    assert (await source.spans([0]))[0].end == 2
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(4):
+            await guard(source, lambda: {0: 0})  # type: ignore[arg-type]
+    await source.close()
+    assert seen.lag == {0: 0}
 
 
 async def test_dead_letters_are_listed_shown_and_sent_once_more(

@@ -1,6 +1,6 @@
 """Where a partition's reading goes on: after its place, or where the log begins."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 
 import pytest
 
@@ -22,7 +22,7 @@ class Shortened(MemorySource):
         """Tell what is left."""
         return dict.fromkeys(partitions, Span(10, 20))
 
-    async def between(self, ranges: Mapping[int, Span]) -> AsyncIterator[Record]:
+    async def between(self, ranges: Mapping[int, Span]) -> AsyncGenerator[Record, None]:
         """Read what is left."""
         for partition, (begin, end) in ranges.items():
             for offset in range(max(begin, 10), min(end, 20)):

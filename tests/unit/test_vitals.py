@@ -1,5 +1,8 @@
 """What a stage says about itself: it lives while it makes progress, ready with its servers."""
 
+import asyncio
+from collections.abc import Collection
+
 import aiohttp
 import pytest
 
@@ -88,6 +91,31 @@ async def test_a_log_that_does_not_come_ends_the_stage(
         await places.guard(log.source("t", "g"), lambda: {0: 0})
     with pytest.raises(LogAnewError):
         await places.guard(log.source("t", "g"), lambda: {0: 3})
+
+
+async def test_marks_at_the_end_of_a_log_are_no_records(
+    fresh: Vitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_GUARD_S", 0.01)
+    monkeypatch.setattr(places, "VITALS", fresh)
+    monkeypatch.setattr(vitals, "STUCK_S", 0.05)
+    log = MemoryLog()
+    for partition in (0, 1):
+        await log.send("t", b"x", partition=partition)
+    source = log.source("t", "g")
+    held = source.spans
+
+    async def with_marks(partitions: Collection[int]) -> dict[int, Span]:
+        return {n: Span(0, end + 2) for n, (_, end) in (await held(partitions)).items()}
+
+    monkeypatch.setattr(source, "spans", with_marks)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await places.guard(source, lambda: {0: 0, 1: 0})
+    assert fresh.lag == {0: 0, 1: 0}
+    await log.send("t", b"beyond the marks", partition=1)
+    with pytest.raises(StuckError, match=r"^t: 3 records wait"):
+        await places.guard(source, lambda: {0: 0, 1: 0})
 
 
 async def test_a_port_in_use_is_told() -> None:
