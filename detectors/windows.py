@@ -236,14 +236,6 @@ class Windows:
             members=seen.members,
         )
 
-    def end(self, signals: Sequence[Signal]) -> list[Window]:
-        """Close every open window, for a state that is given up."""
-        open_windows, self.open = self.open, {}
-        return [
-            self._tell(entity, window, signals, window.told_ms, WindowState.CLOSED)
-            for entity, window in sorted(open_windows.items())
-        ]
-
     def dump(self) -> list[dict[str, Any]]:
         """Give the open windows, for a snapshot."""
         return [{"entity": entity} | asdict(window) for entity, window in self.open.items()]

@@ -131,8 +131,8 @@ class Notify(Section):
         description="Apprise URLs: mailtos://user:password@host?to=..., json://host/path, ...",
     )
     terminal: bool = Field(default=True, description="also print alerts where Watchkeep runs")
-    attempts: int = Field(default=5, ge=1, le=50, description="sends before one is given up")
-    timeout_s: Seconds = Field(default=20.0, description="longest wait for one send")
+    attempts: int = Field(default=5, ge=1, le=10, description="sends before one is given up")
+    timeout_s: Seconds = Field(default=20.0, le=30, description="longest wait for one send")
     blind_after_s: Seconds = Field(
         default=60.0, description="people are told when the database is gone for so long"
     )

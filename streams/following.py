@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from watchkeep.schemas.errors import StoreError, WatchkeepError
+from watchkeep.schemas.errors import LogError, StoreError, WatchkeepError
 from watchkeep.streams.dead_letters import bury_deadly, is_deadly
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.places import Standing, guard, record_hash, standings
@@ -103,6 +103,12 @@ class _Follower:
             await patiently(lambda: self.store.note_attempt(stage, _PARTITION, here))
         try:
             await patiently(lambda: self.take(record, Step(self.place, here)))
+        except LogError:
+            # It is not the record's fault.
+            if self.suspected:
+                with contextlib.suppress(StoreError):
+                    await self.store.calm(stage, _PARTITION)
+            raise
         except WatchkeepError:
             raise
         except Exception:

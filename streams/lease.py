@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import socket
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -50,7 +51,8 @@ async def held(store: LeaseStore, name: str, stop: asyncio.Event) -> AsyncIterat
 
 
 async def _wait_for(store: LeaseStore, name: str, stop: asyncio.Event) -> Lease | None:
-    holder = f"{socket.gethostname()}-{os.getpid()}"
+    # Containers may share a host's name, and have the same few process ids.
+    holder = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     told = False
     while not stop.is_set():
         lease = await patiently(lambda: store.acquire_lease(name, holder, TTL_S))

@@ -125,8 +125,7 @@ async def _look_after(store: NotifyStore, teller: Teller) -> None:
             gone_s = loop.time() - seen_s
             if not is_blind and gone_s >= teller.blind_after_s:
                 log.warning("the database is gone for %.0f s: people are told", gone_s)
-                await _send_all(blind(gone_s, str(error)), teller)
-                is_blind = True
+                is_blind = await _send_all(blind(gone_s, str(error)), teller)
         else:
             if is_blind:
                 await _send_all(sees_again(loop.time() - seen_s), teller)
@@ -136,9 +135,12 @@ async def _look_after(store: NotifyStore, teller: Teller) -> None:
 
 async def _tell_troubles(store: NotifyStore, teller: Teller) -> None:
     for trouble in await store.troubles():
-        await _send_all(Message(trouble.title, trouble.text, resolved=False), teller)
-        await store.told([trouble])
+        if await _send_all(Message(trouble.title, trouble.text, resolved=False), teller):
+            await store.told([trouble])
 
 
-async def _send_all(message: Message, teller: Teller) -> None:
-    await asyncio.gather(*(_send(message, r, teller.attempts) for r in teller.receivers))
+async def _send_all(message: Message, teller: Teller) -> bool:
+    """Send a message to everyone; return whether anyone has it, or nobody is to be told."""
+    sends = [_send(message, receiver, teller.attempts) for receiver in teller.receivers]
+    errors = [error for _, error in await asyncio.gather(*sends)]
+    return not all(errors) or not errors

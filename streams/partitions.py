@@ -15,6 +15,7 @@ from watchkeep.schemas.errors import DecodeError
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Anomaly, ColdStart
 from watchkeep.streams import snapshot
+from watchkeep.streams.patience import patiently
 from watchkeep.streams.pipeline import Shard
 from watchkeep.streams.places import Standing, standings
 from watchkeep.streams.ports import NOWHERE, Attempts, Claim, DetectStore, Place, Source
@@ -37,7 +38,9 @@ class Partition:
         saved_s: when it was written, on the loop's clock.
         told_ms: the log time up to which every window is published.
         attempts: the record that this stage has died of.
-        careful: note each record before it is tried, as one of them may end the process.
+        careful: note each record before it is tried, as one of them may end the process;
+            `tried`: how many were since.
+        whole: no record is half applied: what follows from each is published.
         owned: it is assigned to this worker; a state that isn't is kept for a while.
         lock: the state changes, and is copied, by one task at a time.
     """
@@ -52,6 +55,8 @@ class Partition:
     told_ms: int | None = None
     attempts: Attempts | None = None
     careful: bool = False
+    tried: int = 0
+    whole: bool = True
     owned: bool = True
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -70,20 +75,20 @@ async def adopt(
         The partitions, and what to publish about states that are given up: the windows that they
         leave open, or that nobody knows which.
 
-    Raises:
-        StoreError: the database can't be reached.
     """
-    claims = await store.claim(kept)
-    died = await store.attempts("detect", kept)
+    # Each is repeated on its own: a second claim would look like a death after the first.
+    claims = await patiently(lambda: store.claim(kept))
+    died = await patiently(lambda: store.attempts("detect", kept))
     partitions: dict[int, Partition] = {}
     left_open: list[Anomaly] = []
     for number, claim in claims.items():
         partition = kept[number]
-        if partition is None or (claim.token, claim.place) != (
-            partition.token + 1,
-            partition.saved,
+        if (
+            partition is None
+            or not partition.whole
+            or (claim.token, claim.place) != (partition.token + 1, partition.saved)
         ):
-            # Somebody else has claimed it meanwhile, or nobody here ever had it.
+            # Somebody else has claimed it meanwhile, or nobody here ever had it, or all of it.
             shard, given_up = await _loaded(number, claim, store, settings)
             left_open += given_up
             place = claim.place
@@ -103,13 +108,15 @@ async def _loaded(
     if claim.place.offset < 0 and not claim.manifest:
         return Shard(settings), []
     try:
-        shard = snapshot.load(claim.manifest, await store.load_blocks(number), settings)
+        blocks = await patiently(lambda: store.load_blocks(number))
+        shard = snapshot.load(claim.manifest, blocks, settings)
     except DecodeError as error:
         log.warning("shard %d starts cold: %s", number, error)
         return Shard(settings), [ColdStart(shard=number)]
     if claim.settings != settings.version:
         log.warning("shard %d starts cold: the detection settings have changed", number)
-        return Shard(settings), shard.end()
+        # Windows may have been revised after the snapshot, so they can't be closed from it.
+        return Shard(settings), [ColdStart(shard=number)]
     return shard, []
 
 

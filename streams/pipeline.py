@@ -99,14 +99,6 @@ class Shard:
                 self.clusters[name].close(time_ms, outcome, backlog=backlog)
         return outcome
 
-    def end(self) -> list[Window]:
-        """Close every open window, for a state that is given up."""
-        return [
-            window
-            for _, cluster in sorted(self.clusters.items())
-            for window in cluster.windows.end(cluster.fold.signals)
-        ]
-
     def _fold(self, frame: Frame) -> None:
         (sender,) = frame.senders
         cluster = self.clusters.setdefault(sender.cluster, Cluster(self.settings))

@@ -52,6 +52,9 @@ _SAVED_BYTES: Final = 16 * 1024 * 1024
 # A rebalance waits for the last snapshots so long at most.
 _HAND_OVER_S: Final = 2.0
 _KEPT_S: Final = 60.0
+# So many records are tried with care, one round trip to the store each, until a snapshot makes
+# sure that they are behind.
+_TRIED_MAX: Final = 1_000
 
 
 class Worker:
@@ -77,16 +80,20 @@ class Worker:
         number = record.partition
         with VITALS.taking():
             partition = await self._owned(number)
+            if partition is None:
+                return  # It was taken away meanwhile; whoever has it reads the record.
             if record.offset > partition.place.offset + 1:
                 await self._catch_up({number: partition}, {number: record.offset})
             await self._apply(number, partition, record)
             record.ack()
             await self._relieve()
 
-    async def _owned(self, number: int) -> Partition:
+    async def _owned(self, number: int) -> Partition | None:
         """Give a partition, ready to go on; the first time it is claimed and caught up."""
         while not self._has(number):
-            await self._adopt({number})
+            if number not in self._source.assigned():
+                return None
+            await self.adopt_assigned()
         return self._partitions[number]
 
     def _has(self, number: int) -> bool:
@@ -94,18 +101,13 @@ class Worker:
 
     async def adopt_assigned(self) -> None:
         """Claim every partition that is assigned, and catch up with the log."""
-        await self._adopt(set())
-
-    async def _adopt(self, wanted: set[int]) -> None:
         async with self._adopting:
             # Together, as a rebalance brings many; asked for now, as the next may take them away.
-            new = [n for n in sorted(wanted | self._source.assigned()) if not self._has(n)]
+            new = [n for n in sorted(self._source.assigned()) if not self._has(n)]
             if not new:
                 return
             kept = {number: self._partitions.get(number) for number in new}
-            partitions, left_open = await patiently(
-                lambda: adopt(kept, self._store, self._settings)
-            )
+            partitions, left_open = await adopt(kept, self._store, self._settings)
             await self._publish(left_open)
             if await check(partitions, self._source):
                 self._tell_anew()
@@ -117,6 +119,8 @@ class Worker:
             spans = await self._source.spans(partitions)
             await self._catch_up(partitions, {n: span.end for n, span in spans.items()})
             await self._calm({n: p for n, p in partitions.items() if p.careful})
+            # Those that a rebalance took while they were adopted, it found nothing of.
+            await self.give_up(partitions.keys() - self._source.assigned())
 
     async def _catch_up(self, partitions: Mapping[int, Partition], ends: Mapping[int, int]) -> None:
         """Apply what the log has beyond the states."""
@@ -124,8 +128,11 @@ class Worker:
         async for record in self._source.between(
             {n: span for n, span in ranges.items() if span.begin < span.end}
         ):
-            await self._apply(record.partition, partitions[record.partition], record)
+            partition = partitions[record.partition]
+            await self._apply(record.partition, partition, record)
             await self._relieve()
+            if partition.careful and partition.tried >= _TRIED_MAX:
+                await self._calm({record.partition: partition})
 
     async def _calm(self, partitions: Mapping[int, Partition]) -> None:
         """End the suspicion: what was suspicious is behind, and is so for good."""
@@ -133,18 +140,24 @@ class Worker:
             await patiently(lambda: self.save(partitions))
         for number, partition in partitions.items():
             await patiently(partial(self._store.calm, "detect", number))
-            partition.careful = False
+            partition.careful, partition.tried = False, 0
 
     async def _apply(self, number: int, partition: Partition, record: Record) -> None:
         async with partition.lock:
             if record.offset <= partition.place.offset:
                 return
             place = Place(record.offset, record_hash(record.value))
-            outcome = await self._outcome(number, partition, record, place)
-            await self._publish(outcome.windows)
+            try:
+                outcome = await self._outcome(number, partition, record, place)
+                await self._publish(outcome.windows)
+            except LogError:
+                # It is not the record's fault.
+                await self._call_calm(number, partition)
+                raise
             self._rollups.extend(outcome.rollups)
             self._rollup_bytes += sum(rollups.nbytes for rollups in outcome.rollups)
-            partition.place = place
+            partition.place, partition.whole = place, True
+            partition.tried += partition.careful
             partition.told_ms = partition.shard.time.now_ms()
         APPLIED.labels(record.topic).inc()
 
@@ -152,12 +165,16 @@ class Worker:
         self, number: int, partition: Partition, record: Record, place: Place
     ) -> Outcome:
         if is_deadly(record, partition.attempts):
+            await self._call_calm(number, partition)
             await patiently(lambda: bury_deadly(self._sink, self._store, record, "detect"))
             return Outcome([], [])
         if partition.careful:
             await patiently(lambda: self._store.note_attempt("detect", number, place))
         try:
-            return partition.shard.apply(decode(record.value or b""))
+            frame = decode(record.value or b"")
+            # Until what follows from it is published, the state has half a record.
+            partition.whole = False
+            return partition.shard.apply(frame)
         except FrameError as error:
             await bury(self._sink, record, str(error))
             return Outcome([], [])
@@ -166,6 +183,11 @@ class Worker:
                 with contextlib.suppress(StoreError):
                     await self._store.note_attempt("detect", number, place)
             raise
+
+    async def _call_calm(self, number: int, partition: Partition) -> None:
+        if partition.careful:
+            with contextlib.suppress(StoreError):
+                await self._store.calm("detect", number)
 
     async def _publish(self, anomalies: Iterable[Anomaly]) -> None:
         for anomaly in anomalies:
@@ -215,7 +237,10 @@ class Worker:
                 partition = self._partitions.get(number)
                 if partition is None or partition.place == partition.saved:
                     continue
-                waiting.append(await self._snapshot(number, partition))
+                taken = await self._snapshot(number, partition)
+                if taken is None:
+                    continue
+                waiting.append(taken)
                 if sum(_size(snapshot) for snapshot in waiting) >= _SAVED_BYTES:
                     await self._write(waiting)
                     waiting = []
@@ -223,8 +248,10 @@ class Worker:
                 await self._write(waiting)
         self._tell_drops()
 
-    async def _snapshot(self, number: int, partition: Partition) -> Snapshot:
+    async def _snapshot(self, number: int, partition: Partition) -> Snapshot | None:
         async with partition.lock:
+            if not partition.whole:
+                return None  # It was ended in the middle of a record, which will come again.
             copy, place = snapshot.capture(partition.shard), partition.place
         manifest, blocks = await asyncio.to_thread(snapshot.cut, copy, partition.manifest)
         return Snapshot(

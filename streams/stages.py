@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NoReturn
 
 from watchkeep.notifiers.apprise_sender import receivers
 from watchkeep.notifiers.terminal import Terminal
@@ -19,11 +19,14 @@ from watchkeep.streams.config import RUNNING_VARIABLE
 from watchkeep.streams.lease import held
 from watchkeep.streams.store import open_store
 from watchkeep.streams.topics import ALERTS, ANOMALIES, METRICS
-from watchkeep.streams.vitals import served
+from watchkeep.streams.vitals import VITALS, served
 
 log = logging.getLogger(__name__)
 
 _WAIT_S: Final = 2.0
+# Kubernetes kills after 30 s, and what is left then is done once more at the next start.
+_STOP_S: Final = 20.0
+_GONE_STOP_S: Final = 2.0
 _SELDOM_S: Final = 60.0
 _SELDOM_CHARS: Final = 40
 
@@ -163,6 +166,23 @@ async def _run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         raise error from None
 
 
+async def _ending(run: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """Run a stage; once it is told to stop, it may not wait for ever for a server that is gone."""
+    task, stopped = asyncio.ensure_future(run), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait({task}, timeout=_GONE_STOP_S if VITALS.waits_for else _STOP_S)
+        if not task.done():
+            log.warning("stops in the middle: %s", VITALS.not_ready() or "a record takes long")
+            task.cancel()
+            await asyncio.wait({task}, timeout=_GONE_STOP_S)
+            return
+        task.result()
+    finally:
+        stopped.cancel()
+
+
 async def _until_told(name: str, settings: Settings, *, patient: bool) -> NoReturn:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -170,7 +190,7 @@ async def _until_told(name: str, settings: Settings, *, patient: bool) -> NoRetu
         loop.add_signal_handler(number, stop.set)
     while not stop.is_set():
         try:
-            await _run(name, settings, stop)
+            await _ending(_run(name, settings, stop), stop)
             break
         except UnreachableError as error:
             if not patient:

@@ -100,11 +100,23 @@ async def a_log() -> MemoryLog:
     return log
 
 
-async def live(log: MemoryLog, store: MemoryStore, fate: Fate) -> None:
-    """Run detect while the log grows to what `a_log` has; snapshots come every few records."""
-    whole = await a_log()
+async def live(log: MemoryLog, store: MemoryStore, fate: Fate, *, polite: bool = False) -> None:
+    """Run detect while the log grows to what `a_log` has; snapshots come every few records.
+
+    Who is killed politely saves once more what it has, wherever it was.
+    """
     ports: tuple[Any, Any] = (Mortal(log, fate), Mortal(store, fate))
     worker = Worker(log.source(METRICS, "detect"), *ports, SETTINGS)
+    try:
+        await _live(worker, log, fate)
+    except Killed:
+        if polite:
+            await worker.save_all()
+        raise
+
+
+async def _live(worker: Worker, log: MemoryLog, fate: Fate) -> None:
+    whole = await a_log()
     await worker.adopt_assigned()
     for offset in range(CELLS):
         for shard in SHARDS:

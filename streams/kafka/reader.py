@@ -1,5 +1,6 @@
 """Reading from Kafka outside any consumer group."""
 
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
@@ -12,6 +13,9 @@ from watchkeep.streams.ports import Record, Span
 
 _READ_TIMEOUT_MS: Final = 5_000
 _FETCH_MS: Final = 500
+_READ_BYTES: Final = 1024 * 1024
+# A fetch brings one batch at least, however small this is.
+_LOOK_BYTES: Final = 1
 
 
 class LogReader:
@@ -20,7 +24,7 @@ class LogReader:
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
-        self._idle: list[Any] = []
+        self._idle: dict[int, list[Any]] = defaultdict(list)
         self._opened = AsyncExitStack()
 
     async def spans(self, partitions: Collection[int]) -> dict[int, Span]:
@@ -33,7 +37,6 @@ class LogReader:
         if not places:
             return {}
         async with self._borrowed() as consumer:
-            consumer.assign(places)
             begins = await consumer.beginning_offsets(places)
             ends = await consumer.end_offsets(places)
         return {place.partition: Span(begins[place], ends[place]) for place in places}
@@ -53,7 +56,9 @@ class LogReader:
                 begins[place], ends[place] = first, last
         if not ends:
             return
-        async with self._borrowed() as consumer:
+        # One record is looked at often, and needn't bring a megabyte of those behind it.
+        single = all(ends[place] - begins[place] == 1 for place in ends)
+        async with self._borrowed(_LOOK_BYTES if single else _READ_BYTES) as consumer:
             consumer.assign(list(ends))
             for place, offset in begins.items():
                 consumer.seek(place, offset)
@@ -61,17 +66,22 @@ class LogReader:
                 yield _read_record(self._topic, message)
 
     @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[Any]:
+    async def _borrowed(self, fetch_bytes: int = _LOOK_BYTES) -> AsyncIterator[Any]:
         """Lend a consumer outside the group; one is opened when all are lent."""
+        idle = self._idle[fetch_bytes]
         try:
-            if self._idle:
-                consumer = self._idle.pop()
+            if idle:
+                consumer = idle.pop()
             else:
-                consumer = await self._opened.enter_async_context(_open_reader(self._bootstrap))
+                consumer = await self._opened.enter_async_context(
+                    _open_reader(self._bootstrap, fetch_bytes)
+                )
             try:
                 yield consumer
             finally:
-                self._idle.append(consumer)
+                # Else it would go on to fetch what nobody asks for.
+                consumer.unsubscribe()
+                idle.append(consumer)
         except (KafkaError, ConfigError) as error:
             raise LogError(f"{self._topic} can't be read: {error!r}") from error
 
@@ -103,10 +113,16 @@ async def tail(bootstrap: str, topic: str, *, follow: bool) -> AsyncIterator[Rec
 
 
 async def _messages(consumer: Any, ends: dict[TopicPartition, int]) -> AsyncIterator[Any]:  # noqa: ANN401 - aiokafka has no types.
-    """Read messages up to the ends; the last offsets may be marks that no message stands for."""
+    """Read messages up to the ends; the last offsets may be marks that no message stands for.
+
+    Raises:
+        LogError: the broker has stopped to answer in the middle.
+    """
     silent_ms = 0
     ends = dict(ends)
-    while ends and silent_ms < _READ_TIMEOUT_MS:
+    while ends:
+        if silent_ms >= _READ_TIMEOUT_MS:
+            raise LogError(f"the broker brings nothing for {_READ_TIMEOUT_MS / 1000:.0f} s")
         batches = await consumer.getmany(*ends, timeout_ms=_FETCH_MS)
         silent_ms = 0 if batches else silent_ms + _FETCH_MS
         for place, batch in batches.items():
@@ -130,7 +146,9 @@ def _no_ack() -> None:
 
 
 @asynccontextmanager
-async def _open_reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _open_reader(
+    bootstrap: str, fetch_bytes: int = _READ_BYTES
+) -> AsyncIterator[AIOKafkaConsumer]:
     """Open a consumer without a group.
 
     Raises:
@@ -138,7 +156,10 @@ async def _open_reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
     """
     # A stop waits for the fetch under way, so fetches are short.
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, fetch_max_wait_ms=50
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=fetch_bytes,
     )
     try:
         await consumer.start()

@@ -13,7 +13,8 @@ from watchkeep.schemas.settings import Broker
 
 # Shorter than the 30 s that Prometheus waits for an answer.
 _SEND_TIMEOUT_MS: Final = 15_000
-_RECORD_BYTES_MAX: Final = 1_000_000
+# More than any broker takes by default, as a dead letter is a record with headers around it.
+_RECORD_BYTES_MAX: Final = 2_000_000
 
 
 class KafkaSink:

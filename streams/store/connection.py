@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from watchkeep.schemas.errors import ConfigError, StoreError, UnreachableError
@@ -95,8 +96,18 @@ class Database:
         """
         try:
             async with asyncio.timeout(_ANSWER_S), self._pool.connection() as connection:
-                yield connection
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+                try:
+                    yield connection
+                except ReadOnlySqlTransaction:
+                    # A failover has left this server behind: the next one may be the new primary.
+                    await connection.close()
+                    raise
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            ReadOnlySqlTransaction,
+            PoolTimeout,
+        ) as error:
             raise StoreError(" ".join(str(error).split()) or type(error).__name__) from error
         except TimeoutError as error:
             raise StoreError(f"no answer within {_ANSWER_S:.0f} s") from error

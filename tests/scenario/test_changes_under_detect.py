@@ -2,11 +2,13 @@
 
 import asyncio
 import copy
+from collections.abc import Collection
 
 import pytest
 
 from detect_runs import (
     CELLS,
+    SETTINGS,
     SHARDS,
     Fate,
     Result,
@@ -19,9 +21,11 @@ from detect_runs import (
     taken,
     undisturbed_run,
 )
-from watchkeep.schemas.errors import LogAnewError, StoreAnewError, StoreError
+from watchkeep.schemas.errors import LogAnewError, LogError, StoreAnewError, StoreError
 from watchkeep.schemas.window import ColdStart, decode
 from watchkeep.streams.memory_store import MemoryStore
+from watchkeep.streams.ports import Attempts, Place
+from watchkeep.streams.runtime import Worker
 from watchkeep.streams.topics import ANOMALIES, METRICS
 
 
@@ -225,3 +229,70 @@ async def test_a_damaged_snapshot_is_told_and_starts_cold(
     cold = [decode(value or b"") for value in log.values(ANOMALIES)]
     assert {record.shard for record in cold if isinstance(record, ColdStart)} == set(SHARDS)
     assert [store.snapshots[shard].place.offset for shard in SHARDS] == [CELLS - 1] * 2
+
+
+async def test_a_log_that_takes_nothing_is_no_record_s_fault(
+    undisturbed: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, store = await a_log(), MemoryStore()
+
+    async def full(*_: object, **__: object) -> None:
+        raise LogError("too few replicas")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(log, "send", full)
+        for _ in range(6):
+            with pytest.raises(LogError):
+                await a_worker(log, store).adopt_assigned()
+    await live(log, store, Fate())
+    assert await store.troubles() == []
+    assert result(log, store) == undisturbed
+
+
+async def test_what_was_taken_away_while_it_was_adopted_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, store = await a_log(), MemoryStore()
+    source = log.source(METRICS, "detect")
+    worker = Worker(source, log, store, SETTINGS)
+    assigned = iter([set(SHARDS)])
+    monkeypatch.setattr(source, "assigned", lambda: next(assigned, {SHARDS[0]}))
+    await worker.adopt_assigned()
+    assert set(worker.offsets()) == {SHARDS[0]}
+    taken_before = len(log.values(ANOMALIES))
+    await taken(worker, log, SHARDS[1], 0, CELLS)
+    assert len(log.values(ANOMALIES)) == taken_before
+
+
+async def test_a_database_that_stumbles_after_a_claim_is_no_death(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, store = await a_log(), MemoryStore()
+    attempts, answers = store.attempts, iter([False])
+
+    async def stumbling(stage: str, partitions: Collection[int]) -> dict[int, Attempts]:
+        if not next(answers, True):
+            raise StoreError("no route to it")
+        return await attempts(stage, partitions)
+
+    monkeypatch.setattr(store, "attempts", stumbling)
+    await a_worker(log, store).adopt_assigned()
+    assert {store.snapshots[shard].unsaved for shard in SHARDS} == {1}
+
+
+async def test_care_ends_once_enough_was_tried(
+    undisturbed: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchkeep.streams.runtime._TRIED_MAX", 4)
+    log, store = await a_log(), MemoryStore()
+    for _ in range(2):
+        await store.claim(SHARDS)
+    noted = []
+
+    async def note(stage: str, partition: int, place: Place) -> None:
+        noted.append((stage, partition, place.offset))
+
+    monkeypatch.setattr(store, "note_attempt", note)
+    await live(log, store, Fate())
+    assert noted == [("detect", shard, offset) for shard in SHARDS for offset in range(4)]
+    assert result(log, store) == undisturbed

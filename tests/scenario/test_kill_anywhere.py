@@ -27,12 +27,15 @@ async def test_the_undisturbed_run_has_something_to_lose(
     assert steps > 150
 
 
-async def test_a_death_at_any_step_changes_nothing(undisturbed: tuple[Result, int]) -> None:
+@pytest.mark.parametrize("polite", [False, True])
+async def test_a_death_at_any_step_changes_nothing(
+    undisturbed: tuple[Result, int], *, polite: bool
+) -> None:
     expected, steps = undisturbed
     for at in range(1, steps + 1):
         log, store = MemoryLog(), MemoryStore()
         with pytest.raises(Killed):
-            await live(log, store, Fate(at))
+            await live(log, store, Fate(at), polite=polite)
         await live(log, store, Fate())
         assert result(log, store) == expected, f"killed at step {at} of {steps}"
 
