@@ -26,6 +26,7 @@ check: setup  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff format --check .
 	MYPYPATH=.src $(BIN)/mypy $(foreach p,$(PACKAGES),-p watchkeep.$(p))
 	MYPYPATH=.src:tests $(BIN)/mypy tests
+	MYPYPATH=.src:tests:benchmarks $(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 
 test: setup  ## the tests; those whose server is missing are skipped, in CI they fail

@@ -119,7 +119,7 @@ async def _measure(url: str, slots: int, rounds: int) -> dict[str, Any]:
         console.print(f"making {slots:,} slots of {8 * _COLUMNS / 1000:g} kB")
         for number in range(SHARDS):
             token = (await store.claim([number]))[number].token
-            worker._partitions[number] = _a_partition(token, slots // SHARDS)  # noqa: SLF001
+            worker._partitions[number] = _a_partition(token, slots // SHARDS)  # noqa: SLF001 - No log makes so large a state.
         first = await _sweep(worker, url)
         console.print(f"first snapshot: {first}")
         cases = {"": range(_COLUMNS), "_mostly_history": range(_RUNNING_COLUMNS + _CELLS_BETWEEN)}
@@ -127,7 +127,7 @@ async def _measure(url: str, slots: int, rounds: int) -> dict[str, Any]:
         for suffix, columns in cases.items():
             sweeps = []
             for _ in range(rounds):
-                for partition in worker._partitions.values():  # noqa: SLF001
+                for partition in worker._partitions.values():  # noqa: SLF001 - No log makes so large a state.
                     partition.witness = Place()  # The log here has no such records.
                     _change(partition, columns)
                 sweeps.append(await _sweep(worker, url))

@@ -5,7 +5,8 @@ from typing import Final
 
 from watchkeep.streams import vitals
 from watchkeep.streams.places import record_hash
-from watchkeep.streams.ports import Attempts, Place, Record, Sink, Trouble, TroubleStore
+from watchkeep.streams.ports import Place, Record, Sink
+from watchkeep.streams.stores import Attempts, Trouble, TroubleStore
 from watchkeep.streams.topics import DEAD_LETTERS
 
 log = logging.getLogger(__name__)

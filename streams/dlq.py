@@ -60,7 +60,7 @@ def _whole(text: str) -> int | None:
 def _table(letters: Collection[Record]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading, justify in (("number", "right"), ("kept at", "left"), ("from", "left")):
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # It is one of three words.
     table.add_column("bytes", justify="right")
     table.add_column("error", overflow="fold")
     for letter in letters:

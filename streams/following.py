@@ -15,18 +15,8 @@ from watchkeep.schemas.errors import LogError, StoreError, WatchkeepError
 from watchkeep.streams.dead_letters import bury_deadly, is_deadly
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.places import Standing, guard, record_hash, standings
-from watchkeep.streams.ports import (
-    NOWHERE,
-    Attempts,
-    Lease,
-    Place,
-    PlaceStore,
-    Record,
-    Sink,
-    Source,
-    Span,
-    Step,
-)
+from watchkeep.streams.ports import NOWHERE, Place, Record, Sink, Source, Span, Step
+from watchkeep.streams.stores import Attempts, Lease, PlaceStore
 from watchkeep.streams.vitals import APPLIED, VITALS
 
 log = logging.getLogger(__name__)

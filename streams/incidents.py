@@ -26,7 +26,8 @@ from watchkeep.streams import following
 from watchkeep.streams.dead_letters import bury
 from watchkeep.streams.intake import shard_of
 from watchkeep.streams.patience import patiently
-from watchkeep.streams.ports import IncidentStore, Lease, Record, Sink, Source, Step
+from watchkeep.streams.ports import Record, Sink, Source, Step
+from watchkeep.streams.stores import IncidentStore, Lease
 from watchkeep.streams.topics import ALERTS
 
 _REPUBLISHED_S: Final = 3_600.0

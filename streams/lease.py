@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from watchkeep.schemas.errors import LeaseLostError, StoreError
 from watchkeep.streams.patience import patiently
-from watchkeep.streams.ports import Lease, LeaseStore
+from watchkeep.streams.stores import Lease, LeaseStore
 
 log = logging.getLogger(__name__)
 

@@ -7,27 +7,24 @@ from watchkeep.schemas.alert import Alert, AlertState, Incident
 from watchkeep.schemas.errors import LeaseLostError, StoreAnewError
 from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.memory import ManualClock
-from watchkeep.streams.ports import (
-    NOWHERE,
+from watchkeep.streams.ports import NOWHERE, Clock, Place, Step
+from watchkeep.streams.snapshot import count
+from watchkeep.streams.stores import (
     Attempts,
     Claim,
-    Clock,
     Delivery,
     Lease,
-    Place,
     Rollups,
     SignalRow,
     Snapshot,
-    Step,
     Trouble,
     Write,
 )
-from watchkeep.streams.snapshot import count
 
 
 @dataclass(slots=True)
 class Saved:
-    """A partition's snapshot, and the claims on it; see `ports.Claim`."""
+    """A partition's snapshot, and the claims on it; see `stores.Claim`."""
 
     token: int = 0
     unsaved: int = 0

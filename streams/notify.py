@@ -18,7 +18,8 @@ from watchkeep.schemas.errors import DeliveryError, RecordError, StoreError
 from watchkeep.streams import following
 from watchkeep.streams.dead_letters import bury
 from watchkeep.streams.patience import patiently
-from watchkeep.streams.ports import Delivery, Lease, NotifyStore, Record, Sink, Source, Step
+from watchkeep.streams.ports import Record, Sink, Source, Step
+from watchkeep.streams.stores import Delivery, Lease, NotifyStore
 from watchkeep.streams.vitals import DELIVERIES
 
 log = logging.getLogger(__name__)

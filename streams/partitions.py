@@ -18,7 +18,8 @@ from watchkeep.streams import snapshot
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.pipeline import Shard
 from watchkeep.streams.places import Standing, standings
-from watchkeep.streams.ports import NOWHERE, Attempts, Claim, DetectStore, Place, Source
+from watchkeep.streams.ports import NOWHERE, Place, Source
+from watchkeep.streams.stores import Attempts, Claim, DetectStore
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from watchkeep.detectors.windows import Windows
 from watchkeep.schemas.frame import Frame, FrameKind
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Window
-from watchkeep.streams.ports import Rollups, SignalRow
+from watchkeep.streams.stores import Rollups, SignalRow
 
 
 class Outcome(NamedTuple):

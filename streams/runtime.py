@@ -27,17 +27,8 @@ from watchkeep.streams.partitions import Partition, adopt, check
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.pipeline import Outcome
 from watchkeep.streams.places import Standing, guard, record_hash, standings
-from watchkeep.streams.ports import (
-    DetectStore,
-    Place,
-    Record,
-    Rollups,
-    Sink,
-    Snapshot,
-    Source,
-    Span,
-    Write,
-)
+from watchkeep.streams.ports import Place, Record, Sink, Source, Span
+from watchkeep.streams.stores import DetectStore, Rollups, Snapshot, Write
 from watchkeep.streams.topics import ANOMALIES
 from watchkeep.streams.vitals import APPLIED, DROPPED, SNAPSHOT_BYTES, VITALS
 

@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from aiokafka.admin import AIOKafkaAdminClient
+
 from chaos.outcome import Heard
 from chaos.stage import KILLS, RAISES
-from chaos.system import SESSION_S, STAGES, System
+from chaos.system import SESSION_S, System
+from servers import Kafka, Postgres
 from watchkeep.schemas.settings import Broker
 from watchkeep.streams import kafka
 from watchkeep.streams.topics import ALERTS, ANOMALIES, METRICS, specs
@@ -51,19 +54,18 @@ async def pause_stage(system: System, dice: random.Random, _: Heard) -> str:
 
 async def kill_broker(system: System, dice: random.Random, _: Heard) -> str:
     """Kill -9 of the broker, and a start some seconds later."""
-    system.kafka.kill()
-    seconds = dice.uniform(0, 4)
-    await asyncio.sleep(seconds)
-    await asyncio.to_thread(system.kafka.start)
-    return f"down for {seconds:.1f} s"
+    return await _down(system.kafka, dice.uniform(0, 4))
 
 
 async def kill_database(system: System, dice: random.Random, _: Heard) -> str:
     """Kill -9 of the database, and a start some seconds later."""
-    system.postgres.kill()
-    seconds = dice.uniform(0, 8)
+    return await _down(system.postgres, dice.uniform(0, 8))
+
+
+async def _down(server: Kafka | Postgres, seconds: float) -> str:
+    server.kill()
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(system.postgres.start)
+    await asyncio.to_thread(server.start)
     return f"down for {seconds:.1f} s"
 
 
@@ -143,9 +145,21 @@ async def topics_anew(system: System, dice: random.Random, heard: Heard) -> str:
     del dice
     await system.drained(_DRAIN_S)
     await heard.listen(system.kafka.address)
-    await kafka.delete_topics(system.kafka.address, [spec.name for spec in specs()])
+    await _delete_topics(system.kafka.address)
     await kafka.create_topics(system.kafka.address, specs())
     return "when all was read"
+
+
+async def _delete_topics(bootstrap: str) -> None:
+    names = [spec.name for spec in specs()]
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics(names)
+        while set(names) & set(await admin.list_topics()):
+            await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
 
 
 POINTS: Final[dict[str, tuple[Point, int]]] = {
@@ -183,6 +197,3 @@ def mounted(folder: Path, megabytes: int) -> bool:
         check=False,
     )
     return done.returncode == 0
-
-
-assert {name.partition("-")[0] for name in STAGES} >= {"gateway", "detect", "incidents", "notify"}

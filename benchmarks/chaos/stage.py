@@ -57,5 +57,5 @@ def _tell(loop: asyncio.AbstractEventLoop) -> None:
 if __name__ == "__main__":
     asyncio.set_event_loop_policy(_Policy())
     for module in (runtime, incidents, notify):
-        module.decode = _deadly(module.decode)  # type: ignore[attr-defined]
+        module.decode = _deadly(module.decode)  # type: ignore[attr-defined]  # They import it.
     sys.exit(cli.main())

@@ -1,7 +1,7 @@
 """The broker itself: does it answer, and has it the topics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -62,18 +62,6 @@ async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[s
         while not {spec.name for spec in missing} <= set(await admin.list_topics()):  # noqa: ASYNC110 - It calls nobody.
             await asyncio.sleep(_LOOK_S)
         return [spec.name for spec in missing]
-
-
-async def delete_topics(bootstrap: str, names: Sequence[str]) -> None:
-    """Delete topics, and wait until they are gone.
-
-    Raises:
-        UnreachableError: the broker doesn't answer.
-    """
-    async with _admin(bootstrap) as admin:
-        await admin.delete_topics(list(names))
-        while set(names) & set(await admin.list_topics()):  # noqa: ASYNC110 - It calls nobody.
-            await asyncio.sleep(_LOOK_S)
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ from psycopg.types.json import Jsonb
 
 from watchkeep.schemas.errors import StoreAnewError
 from watchkeep.streams import snapshot
-from watchkeep.streams.ports import Claim, Place, Rollups, Snapshot, Write
+from watchkeep.streams.ports import Place
 from watchkeep.streams.store.connection import Connection, Database, Tables
+from watchkeep.streams.stores import Claim, Rollups, Snapshot, Write
 
 _ROLLUP: Final = """
 INSERT INTO rollups (at, signal_id, step_s, value, members, expected, spread, score, threshold,
@@ -54,7 +55,7 @@ WHERE writer = %(writer)s AND writes IN (%(number)s, %(number)s - 1)
 
 
 class DetectTables(Tables):
-    """The tables of detect; see `ports.DetectStore`."""
+    """The tables of detect; see `stores.DetectStore`."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)

@@ -8,9 +8,10 @@ from psycopg.types.json import Jsonb
 
 from watchkeep.schemas.alert import Alert, Incident
 from watchkeep.schemas.window import Window
-from watchkeep.streams.ports import Lease, Step
+from watchkeep.streams.ports import Step
 from watchkeep.streams.store.connection import Connection, Tables
 from watchkeep.streams.store.places import hold, move
+from watchkeep.streams.stores import Lease
 
 _OPEN_WINDOWS: Final = """
 SELECT record FROM (
@@ -22,7 +23,7 @@ SELECT record FROM (
 
 
 class IncidentTables(Tables):
-    """The tables of incidents; see `ports.IncidentStore`."""
+    """The tables of incidents; see `stores.IncidentStore`."""
 
     async def window_revision(self, window_id: str) -> int:
         """Tell the highest revision taken of a window; 0 for none."""

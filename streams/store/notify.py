@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from watchkeep.streams.ports import Delivery, Lease, Trouble
 from watchkeep.streams.store.connection import Tables
 from watchkeep.streams.store.places import hold
+from watchkeep.streams.stores import Delivery, Lease, Trouble
 
 
 class NotifyTables(Tables):
-    """The tables of notify; see `ports.NotifyStore`."""
+    """The tables of notify; see `stores.NotifyStore`."""
 
     async def deliveries(self, lease: Lease, alert_id: str) -> Sequence[Delivery]:
         """Read what was sent about an alert, oldest first."""

@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import Final
 
 from watchkeep.schemas.errors import LeaseLostError
-from watchkeep.streams.ports import Attempts, Lease, Place, Step, Trouble
+from watchkeep.streams.ports import Place, Step
 from watchkeep.streams.store.connection import Connection, Tables
+from watchkeep.streams.stores import Attempts, Lease, Trouble
 
 _ACQUIRE: Final = """
 INSERT INTO leases AS held (name, holder, token, expires_at)
@@ -71,7 +72,7 @@ async def move(connection: Connection, lease: Lease, step: Step) -> None:
 
 
 class PlaceTables(Tables):
-    """The tables of places, attempts and troubles; see `ports.PlaceStore`."""
+    """The tables of places, attempts and troubles; see `stores.PlaceStore`."""
 
     async def place(self, stage: str) -> Place:
         """Read how far the stage has come."""
@@ -118,7 +119,7 @@ class PlaceTables(Tables):
 
 
 class LeaseTables(Tables):
-    """The table of leases; see `ports.LeaseStore`."""
+    """The table of leases; see `stores.LeaseStore`."""
 
     async def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
         """Take a lease that is free or has run out, or take one's own again; None otherwise."""

@@ -6,19 +6,12 @@ import numpy as np
 import psycopg
 import pytest
 
-from watchkeep.schemas.errors import StoreAnewError
+from watchkeep.schemas.errors import StoreAnewError, StoreError
 from watchkeep.streams.memory_store import MemoryStore
-from watchkeep.streams.ports import (
-    NOWHERE,
-    Attempts,
-    Claim,
-    Place,
-    Rollups,
-    SignalRow,
-    Snapshot,
-    Write,
-)
+from watchkeep.streams.patience import patiently
+from watchkeep.streams.ports import NOWHERE, Place
 from watchkeep.streams.store import PgStore, migrate, open_store
+from watchkeep.streams.stores import Attempts, Claim, Rollups, SignalRow, Snapshot, Write
 
 ENTITY = "workload/c/shop/cart"
 AT_MS = 1_772_409_600_000
@@ -184,3 +177,23 @@ async def test_writers_that_are_gone_are_swept(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         rows = connection.execute("SELECT writer FROM writers ORDER BY writer").fetchall()
     assert rows == [("here",), ("new",)]
+
+
+async def test_a_database_that_only_answers_reads_is_as_good_as_gone(database_url: str) -> None:
+    await migrate(database_url)
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+
+    def only_reads(state: str) -> None:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            query = f"ALTER DATABASE {name} SET default_transaction_read_only = {state}"
+            connection.execute(query.encode())
+
+    only_reads("on")
+    async with open_store(database_url) as store:
+        with pytest.raises(StoreError, match="read-only"):
+            await store.write_rollups([], Write("a", 1))
+        only_reads("off")
+        # The session was a read-only one, so this needs another.
+        async with asyncio.timeout(20):
+            await patiently(lambda: store.write_rollups([], Write("a", 1)))

@@ -11,16 +11,9 @@ from watchkeep.schemas.alert import Alert, Incident
 from watchkeep.schemas.errors import LeaseLostError
 from watchkeep.schemas.window import Direction, Evidence, Window, WindowState
 from watchkeep.streams.memory_store import MemoryStore
-from watchkeep.streams.ports import (
-    NOWHERE,
-    Attempts,
-    Delivery,
-    Lease,
-    Place,
-    Step,
-    Trouble,
-)
+from watchkeep.streams.ports import NOWHERE, Place, Step
 from watchkeep.streams.store import PgStore
+from watchkeep.streams.stores import Attempts, Delivery, Lease, Trouble
 
 ENTITY = "workload/c/shop/cart"
 AT_MS = 1_772_409_600_000

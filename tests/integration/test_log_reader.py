@@ -69,7 +69,7 @@ async def test_a_reader_that_was_left_in_the_middle_reads_on(reader: kafka.LogRe
 async def test_a_place_is_told_from_one_in_another_log(reader: kafka.LogReader) -> None:
     source = Source(reader._bootstrap, METRICS)
     known = {3: Place(2, record_hash(b"c")), 40: Place(0, record_hash(b"y"))}
-    found = await standings(source, known | {7: Place(0, "aa")})  # type: ignore[arg-type]
+    found = await standings(source, known | {7: Place(0, "aa")})  # type: ignore[arg-type]  # Half a source.
     assert found == {3: Standing.SAME, 40: Standing.ANEW, 7: Standing.ANEW}
     await source.close()
 
@@ -104,7 +104,7 @@ async def test_a_mark_at_the_end_keeps_no_reader_waiting(
     assert (await source.spans([0]))[0].end == 2
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(4):
-            await guard(source, lambda: {0: 0})  # type: ignore[arg-type]
+            await guard(source, lambda: {0: 0})  # type: ignore[arg-type]  # Half a source.
     await source.close()
     assert seen.lag == {0: 0}
 
@@ -134,6 +134,14 @@ async def test_dead_letters_are_listed_shown_and_sent_once_more(
     assert (again.value, again.key) == (b"{", b"k")
     with pytest.raises(ConfigError, match="there is no dead letter 5"):
         await dlq.replay(ready, [5])
+
+
+async def test_a_record_as_large_as_the_log_takes_can_be_put_aside(ready: Broker) -> None:
+    record = Record(METRICS, 9, 7, bytes(1_048_000), lambda: None, b"k")
+    async with kafka.open_sink(ready) as sink:
+        await bury(sink, record, "no magic" * 1_000)
+    (kept,) = [r async for r in kafka.tail(ready.bootstrap, DEAD_LETTERS, follow=False)]
+    assert kept.value == record.value
 
 
 async def test_a_dead_letter_that_came_from_nowhere_is_not_sent(ready: Broker) -> None:

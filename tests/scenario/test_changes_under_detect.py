@@ -24,8 +24,9 @@ from detect_runs import (
 from watchkeep.schemas.errors import LogAnewError, LogError, StoreAnewError, StoreError
 from watchkeep.schemas.window import ColdStart, decode
 from watchkeep.streams.memory_store import MemoryStore
-from watchkeep.streams.ports import Attempts, Place
+from watchkeep.streams.ports import Place
 from watchkeep.streams.runtime import Worker
+from watchkeep.streams.stores import Attempts
 from watchkeep.streams.topics import ANOMALIES, METRICS
 
 

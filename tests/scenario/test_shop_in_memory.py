@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from watchkeep.notifiers.message import Message
+from inbox import Inbox
 from watchkeep.schemas.alert import AlertState
 from watchkeep.schemas.entity import EntityRules
-from watchkeep.schemas.errors import DeliveryError
 from watchkeep.schemas.settings import Settings
 from watchkeep.schemas.window import Window, decode
 from watchkeep.shop.model import Shop
@@ -21,23 +20,6 @@ from watchkeep.streams.topics import ALERTS, ANOMALIES, DEAD_LETTERS, METRICS
 
 DAYS = 0.5
 SETTINGS = Settings(clock="event")
-
-
-class Inbox:
-    """A receiver that keeps what it gets, after some failures."""
-
-    name = "inbox"
-
-    def __init__(self, failures: int = 0) -> None:
-        self.messages: list[Message] = []
-        self._failures = failures
-
-    async def send(self, message: Message) -> None:
-        """Take a message, or fail."""
-        if self._failures:
-            self._failures -= 1
-            raise DeliveryError("not now")
-        self.messages.append(message)
 
 
 async def filled(log: MemoryLog, shop: Shop) -> None:

@@ -22,7 +22,8 @@ from watchkeep.streams.intake import shard_of
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.places import record_hash
-from watchkeep.streams.ports import NOWHERE, Lease, Place, Step
+from watchkeep.streams.ports import NOWHERE, Place, Step
+from watchkeep.streams.stores import Lease
 from watchkeep.streams.topics import ALERTS, ANOMALIES, DEAD_LETTERS
 
 AT_MS = 1_772_409_600_000

@@ -81,3 +81,13 @@ async def test_who_dies_of_an_error_leaves_it_free() -> None:
         async with held(store, "incidents", asyncio.Event()):
             raise ZeroDivisionError
     assert await store.acquire_lease("incidents", "other", 60) is not None
+
+
+async def test_two_processes_of_one_name_are_two() -> None:
+    store = MemoryStore(ManualClock(1))
+    async with held(store, "incidents", asyncio.Event()) as mine:
+        assert mine is not None
+        twin = asyncio.ensure_future(entered(store))
+        await asyncio.sleep(0.05)
+        assert not twin.done()
+    assert await asyncio.wait_for(twin, 1) > mine.token

@@ -4,26 +4,13 @@ import asyncio
 
 import pytest
 
-from watchkeep.notifiers.message import Message
+from inbox import Inbox
 from watchkeep.schemas.errors import StoreError
 from watchkeep.streams import notify
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
-from watchkeep.streams.ports import Trouble
+from watchkeep.streams.stores import Trouble
 from watchkeep.streams.topics import ALERTS
-
-
-class Inbox:
-    """A receiver that keeps what it gets."""
-
-    name = "inbox"
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    async def send(self, message: Message) -> None:
-        """Take a message."""
-        self.messages.append(message)
 
 
 async def gone() -> list[Trouble]:
@@ -77,3 +64,17 @@ async def test_operators_are_told_of_a_trouble_beside_the_alerts() -> None:
         source = log.source(ALERTS, "notify")
         await notify.follow(source, sink=log, store=store, lease=lease, teller=teller)
     assert [message.title for message in inbox.messages] == ["detect died 3 times"]
+
+
+async def test_what_nobody_could_be_told_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "_LOOK_S", 0.02)
+    store, inbox = MemoryStore(), Inbox(failures=2)
+    await store.report(Trouble("deadly/t/0/7", "detect died 3 times", "t/0 offset 7 is put aside"))
+    task = await lived(store, inbox)
+    await asyncio.sleep(0.2)
+    inbox.fail(times=2)
+    monkeypatch.setattr(store, "troubles", gone)
+    await asyncio.sleep(0.4)
+    task.cancel()
+    assert set(inbox.refused) == {"Watchkeep is blind: its database is gone"}
+    assert inbox.titles == ["detect died 3 times", "Watchkeep is blind: its database is gone"]

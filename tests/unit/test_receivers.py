@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import SecretStr
 
+from inbox import Inbox
 from watchkeep.notifiers.apprise_sender import receivers
 from watchkeep.notifiers.decide import Reason
 from watchkeep.notifiers.message import Message, Receiver, message_of
@@ -50,19 +51,6 @@ class Broken:
     async def send(self, _message: Message) -> None:
         """Fail."""
         raise DeliveryError("out of order")
-
-
-class Inbox:
-    """A receiver that keeps what it gets."""
-
-    name = "inbox"
-
-    def __init__(self) -> None:
-        self.titles: list[str] = []
-
-    async def send(self, message: Message) -> None:
-        """Take a message."""
-        self.titles.append(message.title)
 
 
 class Gone(io.StringIO):
