@@ -25,7 +25,7 @@ check: setup  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=.src $(BIN)/mypy $(foreach p,$(PACKAGES),-p watchkeep.$(p))
-	MYPYPATH=.src:tests $(BIN)/mypy tests
+	MYPYPATH=.src:tests:benchmarks $(BIN)/mypy tests
 	MYPYPATH=.src:tests:benchmarks $(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 
