@@ -1,12 +1,5 @@
-"""How alike simulated signals are to those of real systems, measure by measure.
+"""How alike simulated signals are to those of real systems, measure by measure."""
 
-`PYTHONPATH=tests:benchmarks .venv/bin/python benchmarks/realism.py --data FOLDER --plot FILE`
-prints a table, and one JSON object.
-"""
-
-import argparse
-import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +12,7 @@ from rich.table import Table
 from real_sets import read
 from signal_measures import MEASURES, Floats, Measures, increase, measures
 
-__all__ = ["MEASURES", "Measures", "compare", "increase", "main", "measures", "plot"]
+__all__ = ["MEASURES", "Measures", "compare", "increase", "measures", "plot", "report"]
 
 
 class _Panel(NamedTuple):
@@ -175,36 +168,28 @@ def _name(title: str, found: Sequence[Measures]) -> str:
     return f"{title}: {len(found)}" + (f" ({constant:.0%} constant)" if constant else "")
 
 
-def main(simulated: Iterable[tuple[str, float, Floats]] = ()) -> int:
-    """Measure, print a table and one JSON object, and draw.
+def report(
+    data: Path, simulated: Iterable[tuple[str, float, Floats]], path: Path | None
+) -> dict[str, Any]:
+    """Measure simulated signals and the real sets in a folder, show both, and draw.
 
     Args:
-        simulated: the signals to judge: name, step in seconds, value float64[n].
+        data: the folder of the real sets; see `real_sets.py`.
+        simulated: name, step in seconds, value float64[n].
+        path: the .svg or .png to draw, if any.
+
+    Returns:
+        What `compare` says, for JSON.
     """
-    parser = argparse.ArgumentParser(prog="realism.py", description=__doc__)
-    parser.add_argument("--data", type=Path, help="the folder of the real sets: see real_sets.py")
-    parser.add_argument("--plot", type=Path, help="the .svg or .png to draw")
-    options = parser.parse_args()
-    if options.plot and options.plot.suffix not in {".svg", ".png"}:
-        parser.error("--plot takes a name that ends in .svg or .png")
     real: dict[str, list[Measures]] = defaultdict(list)
-    if options.data:
-        for signal in read(options.data):
-            real[signal.group].append(measures(signal.value, signal.step_s))
+    for signal in read(data):
+        real[signal.group].append(measures(signal.value, signal.step_s))
     judged = [measures(value, step_s) for _, step_s, value in simulated]
-    if not real and not judged:
-        console.print("nothing to measure: name the folder of the real sets with --data")
-        return 2
     table, summary = compare(real, judged)
     console.print(table)
-    if options.plot:
+    if path:
         whole: dict[str, list[Measures]] = defaultdict(list)
         for group, found in real.items():
             whole[group.split("/")[0]] += found
-        plot(whole, judged, options.plot)
-    print(json.dumps(summary))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        plot(whole, judged, path)
+    return summary

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from real_sets import filled, read
-from realism import MEASURES, Measures, compare, increase, main, measures, plot
+from realism import MEASURES, Measures, compare, increase, measures, plot, report
 from signal_measures import Floats, tail_index
 
 DAY = 1_440  # Samples, at one a minute.
@@ -174,8 +174,6 @@ def test_a_plot_is_drawn_the_same_each_time(
 def test_sets_that_are_there_are_read_and_labelled_parts_left_out(
     dice: np.random.Generator,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "smd").mkdir()
     label = np.zeros(2_000, np.int8)
@@ -188,12 +186,5 @@ def test_sets_that_are_there_are_read_and_labelled_parts_left_out(
         ("smd", "machine/1", 60.0),
     ]
     assert np.flatnonzero(np.isnan(signals[1].value)).tolist() == list(range(500, 600))
-    monkeypatch.setattr("sys.argv", ["realism.py", "--data", str(tmp_path)])
-    assert main([("noise", 60.0, dice.normal(size=2_000))]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    summary = report(tmp_path, [("noise", 60.0, dice.normal(size=2_000))], None)
     assert {name: of["series"] for name, of in summary.items()} == {"smd": 2, "simulated": 1}
-
-
-def test_with_nothing_to_measure_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["realism.py"])
-    assert main() == 2
