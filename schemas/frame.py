@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from watchkeep.schemas.errors import FrameError
 
@@ -93,6 +94,25 @@ class LabelSet(NamedTuple):
     entity: str
     member: str
     labels: bytes
+
+
+def shard_of(entity: str) -> int:
+    """Tell an entity's shard; all its signals meet there."""
+    return xxhash.xxh3_64_intdigest(entity.encode()) % SHARDS
+
+
+def by_bytes(label_sets: list[LabelSet]) -> list[list[LabelSet]]:
+    """Cut label sets so that each part fits into a frame; there is always one, maybe empty."""
+    chunks: list[list[LabelSet]] = [[]]
+    size = 0
+    for entry in label_sets:
+        length = len(entry.labels) + len(entry.entity) + len(entry.member.encode())
+        if size + length > LABEL_BYTES_MAX and chunks[-1]:
+            chunks.append([])
+            size = 0
+        size += length
+        chunks[-1].append(entry)
+    return chunks
 
 
 def _no_ids() -> npt.NDArray[np.uint64]:

@@ -13,6 +13,7 @@ from watchkeep.schemas.alert import Alert
 from watchkeep.schemas.alert import decode as decode_alert
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.errors import RecordError
+from watchkeep.schemas.frame import shard_of
 from watchkeep.schemas.text import iso_time
 from watchkeep.schemas.window import (
     Anomaly,
@@ -24,7 +25,6 @@ from watchkeep.schemas.window import (
 )
 from watchkeep.streams import following
 from watchkeep.streams.dead_letters import bury
-from watchkeep.streams.intake import shard_of
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.ports import Record, Sink, Source, Step
 from watchkeep.streams.stores import IncidentStore, Lease

@@ -11,11 +11,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.frame import (
-    LABEL_BYTES_MAX,
     SAMPLES_MAX,
     SHARDS,
     Frame,
@@ -23,7 +21,9 @@ from watchkeep.schemas.frame import (
     LabelSet,
     MetricKind,
     SenderTime,
+    by_bytes,
     encode,
+    shard_of,
 )
 from watchkeep.schemas.labels import METRIC_NAME, canonical, series_id
 from watchkeep.schemas.remote_write_pb2 import MetricMetadata, WriteRequest
@@ -252,7 +252,7 @@ class Intake:
 
     def _frames(self, buffer: _Buffer) -> Iterator[Frame]:
         known = buffer.sender
-        *label_chunks, last_labels = _by_bytes(buffer.label_sets)
+        *label_chunks, last_labels = by_bytes(buffer.label_sets)
         for chunk in label_chunks:
             yield self._frame(known._replace(newest_ms=0), _NO_ROWS, chunk)
         rows = _Rows(
@@ -289,21 +289,3 @@ _NO_ROWS = _Rows(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.f
 def _kind(number: int) -> MetricKind:
     """Read a metric type; one that is newer than this program is as good as unknown."""
     return MetricKind(number) if number in set(MetricKind) else MetricKind.UNKNOWN
-
-
-def shard_of(entity: str) -> int:
-    """Tell an entity's shard; all its signals meet there."""
-    return xxhash.xxh3_64_intdigest(entity.encode()) % SHARDS
-
-
-def _by_bytes(label_sets: list[LabelSet]) -> list[list[LabelSet]]:
-    chunks: list[list[LabelSet]] = [[]]
-    size = 0
-    for entry in label_sets:
-        length = len(entry.labels) + len(entry.entity) + len(entry.member.encode())
-        if size + length > LABEL_BYTES_MAX and chunks[-1]:
-            chunks.append([])
-            size = 0
-        size += length
-        chunks[-1].append(entry)
-    return chunks

@@ -10,13 +10,12 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from watchkeep.schemas.errors import LogError
-from watchkeep.schemas.frame import SHARDS, Frame, FrameKind, MetricKind, decode
+from watchkeep.schemas.frame import SHARDS, Frame, FrameKind, MetricKind, decode, shard_of
 from watchkeep.schemas.labels import parse
 from watchkeep.schemas.remote_write_pb2 import WriteRequest
 from watchkeep.schemas.settings import Gateway as GatewaySettings
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams.gateway import Gateway
-from watchkeep.streams.intake import shard_of
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.topics import METRICS
 

@@ -8,6 +8,7 @@ from watchkeep.enrichers.incidents import advance
 from watchkeep.enrichers.template import alert_of
 from watchkeep.schemas.alert import Incident, decode
 from watchkeep.schemas.errors import LeaseLostError
+from watchkeep.schemas.frame import shard_of
 from watchkeep.schemas.window import (
     Anomaly,
     ColdStart,
@@ -18,7 +19,6 @@ from watchkeep.schemas.window import (
     WindowState,
 )
 from watchkeep.streams import incidents
-from watchkeep.streams.intake import shard_of
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.places import record_hash
