@@ -11,6 +11,7 @@ from watchkeep.schemas.errors import ConfigError, WatchkeepError
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams import config as configuration
 from watchkeep.streams import running
+from watchkeep.streams.cli_shop import shop, wishes
 
 # Stages and commands import what they need when they run: help and errors come at once.
 # ruff: noqa: PLC0415
@@ -68,22 +69,25 @@ def _settings(ctx: click.Context) -> Settings:
 
 
 @main.command()
-@click.option("--seed", default=1, show_default=True, help="Another seed, another day.")
+@wishes
 @click.option(
-    "--days", default=1.0, show_default=True, type=click.FloatRange(0.5, 7), help="Event time."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a report with plots, one HTML file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def demo(seed: int, days: float, *, as_json: bool) -> None:
-    """Send a simulated shop with three faults through the whole running system.
+def demo(seed: int, days: float, faults: Path | None, out: Path | None, *, as_json: bool) -> None:
+    """Send a simulated shop with faults through the whole running system.
 
-    Everything runs on embedded servers in a temporary folder, and is gone afterwards.
+    Everything runs on embedded servers in a temporary folder, and is gone afterwards. Faults come
+    one after the other, and between them what only looks like one: a sale, a load test, a deploy.
 
     \b
-    Example: watchkeep demo --seed 7
+    Example: watchkeep demo --seed 7 --out report.html
     """  # noqa: D301 - Click's own mark.
-    from watchkeep.streams.demo import run
+    from watchkeep.streams.demo import Wish, run
 
-    sys.exit(asyncio.run(run(seed, days, as_json=as_json)))
+    sys.exit(asyncio.run(run(Wish(seed, days, faults, out, as_json))))
 
 
 @main.command()
@@ -226,6 +230,7 @@ def _add_stage(name: str, what: str) -> None:
         stages.main(name, running.resolved(_settings(ctx)))
 
 
+main.add_command(shop)
 for _name, _what in _STAGES.items():
     _add_stage(_name, _what)
 

@@ -6,6 +6,7 @@ receives the notifications and shows them. Only the shop is simulated, and its c
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import tempfile
@@ -22,28 +23,31 @@ from aiohttp import web
 from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
 
 from watchkeep.schemas.alert import Alert, AlertState, decode
 from watchkeep.schemas.errors import StageError
 from watchkeep.schemas.settings import Gateway, Monitor, Notify, Settings
 from watchkeep.schemas.text import clock_time, duration, plain
+from watchkeep.shop.blueprint import FULL
+from watchkeep.shop.kinds import read, shipped
 from watchkeep.shop.model import Shop
-from watchkeep.shop.remote_write import HEADERS, requests
-from watchkeep.streams import demo_report, kafka
+from watchkeep.shop.strikes import require
+from watchkeep.shop.times import DAY_MS, MINUTE_MS
+from watchkeep.streams import demo_page, demo_report, kafka
 from watchkeep.streams.embedded import free_port
+from watchkeep.streams.shop_sender import Sent, send
 from watchkeep.streams.store import open_store
+from watchkeep.streams.store.curves import Curve
 from watchkeep.streams.topics import ALERTS
 from watchkeep.streams.up import Platform, platform, supervise
+from watchkeep.streams.warm_start import warm_start
 
-SAMPLES_A_REQUEST: Final = 2_000
 _LOOK_S: Final = 0.1
 _START_S: Final = 30.0
-_RESEND_S: Final = 60.0
 _DRAIN_S: Final = 60.0
 _DEATH_SHOWS_S: Final = 6.0
-_PLAIN_STEP: Final = 0.2
 _PSS_S: Final = 1.0
+_AROUND_MS: Final = 45 * MINUTE_MS
 
 
 @dataclass(slots=True)
@@ -53,34 +57,55 @@ class Demo:
     Attributes:
         told: notifications received, in all.
         pss_mb: the largest sum of all processes' proportional memory seen.
-        seconds: wall time of sending.
-        last_ms: when the newest sample that was sent was taken.
         waits_for: what is still missing after the last sample was sent.
     """
 
     shop: Shop
     console: Console
+    sent: Sent = field(default_factory=Sent)
     told: int = 0
     pss_mb: int = 0
-    seconds: float = 0.0
-    last_ms: int = 0
     waits_for: str = ""
     alerts: list[Alert] = field(default_factory=list)
+    curves: list[list[Curve]] = field(default_factory=list)
 
 
-async def run(seed: int, days: float, *, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants to see.
+
+    Attributes:
+        seed: another seed is another day, with other faults.
+        days: how much event time; of more than one, only the last is sent, and those before are
+            history in the store.
+        faults: a folder with kinds of faults; None for those that are shipped.
+        out: where the report goes.
+        as_json: print the result as one JSON object, and all else to stderr.
+    """
+
+    seed: int
+    days: float
+    faults: Path | None
+    out: Path | None
+    as_json: bool
+
+
+async def run(wish: Wish) -> int:
     """Run the demo; return the exit code.
 
-    Args:
-        seed: another seed is another day, with other faults.
-        days: how much event time to send.
-        as_json: print the result as one JSON object, and all else to stderr.
-
     Raises:
+        ConfigError: a kind of fault is wrong, or the report can't be written.
         StageError: the system under it failed.
     """
+    if wish.out is not None:
+        demo_page.check()
+    kinds = shipped() if wish.faults is None else read(wish.faults)
+    require(kinds, FULL)
     asked = _cancel_when_asked()
-    demo = Demo(Shop(seed, days), Console(stderr=as_json))
+    # The embedded broker keeps all it gets in memory, so a day is the most that goes through it.
+    before = max(0, math.ceil(wish.days) - 1)
+    shop = Shop(wish.seed, wish.days - before, kinds=kinds, days_before=before)
+    demo = Demo(shop, Console(stderr=wish.as_json))
     with tempfile.TemporaryDirectory(prefix="watchkeep-") as home:
         log = Path(home) / "stages.log"
         try:
@@ -93,8 +118,8 @@ async def run(seed: int, days: float, *, as_json: bool) -> int:
                 raise
             demo.console.print("stopped; everything is removed")
             return 130
-    result = _report(demo)
-    if as_json:
+    result = _report(demo, wish)
+    if wish.as_json:
         print(result.json())  # noqa: T201 - It is what the command is for.
     return 0
 
@@ -160,9 +185,12 @@ def _settings(home: Path, url: str) -> Settings:
 async def _work(demo: Demo, on: Platform) -> None:
     gateway = on.settings.gateway
     base = f"http://{gateway.host}:{gateway.port}"
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_RESEND_S)) as http:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_START_S)) as http:
         await _until_up(http, f"{base}/healthz")
-        await _send_all(demo, http, f"{base}/api/v1/write")
+    if demo.shop.live_ms > demo.shop.start_ms:
+        await _warm(demo, on)
+    await send(demo.shop, f"{base}/api/v1/write", demo.console, demo.sent)
+    demo.console.print("detection follows")
     try:
         async with asyncio.timeout(_DRAIN_S):
             await _until_drained(demo, on)
@@ -171,6 +199,21 @@ async def _work(demo: Demo, on: Platform) -> None:
             f"the system did not catch up within {_DRAIN_S:.0f} s of the last sample: "
             f"{demo.waits_for}"
         ) from error
+
+
+async def _warm(demo: Demo, on: Platform) -> None:
+    shop, settings = demo.shop, on.settings
+    begun_s, told_ms = time.monotonic(), shop.start_ms
+    async with open_store(settings.database.url.get_secret_value()) as store:
+        async for reached_ms in warm_start(shop, store, settings.detect):
+            if reached_ms - told_ms >= DAY_MS // 4:
+                told_ms = reached_ms
+                demo.console.print(f"history up to {clock_time(told_ms)}", highlight=False)
+    whole = duration((shop.live_ms - shop.start_ms) / 1000)
+    demo.console.print(
+        f"{whole} of history are in the store, after {time.monotonic() - begun_s:.0f} s",
+        highlight=False,
+    )
 
 
 async def _until_up(http: aiohttp.ClientSession, url: str) -> None:
@@ -186,71 +229,17 @@ async def _until_up(http: aiohttp.ClientSession, url: str) -> None:
     raise StageError(f"the gateway did not come up within {_START_S:.0f} s")
 
 
-async def _send_all(demo: Demo, http: aiohttp.ClientSession, url: str) -> None:
-    """Send every request, one after the other, as Prometheus would."""
-    shop = demo.shop
-    begun_s = time.monotonic()
-    sent, plain_from = 0, _PLAIN_STEP
-    with _progress(demo.console) as progress:
-        bar = progress.add_task("", total=shop.samples, clock="", rate="")
-        for request in requests(shop, SAMPLES_A_REQUEST):
-            await _send(http, url, request.body)
-            sent += request.samples
-            demo.last_ms = request.last_ms
-            demo.seconds = time.monotonic() - begun_s
-            now = clock_time(demo.last_ms)
-            rate = f"{sent / demo.seconds:,.0f} samples/s"
-            progress.update(bar, completed=sent, clock=now, rate=rate)
-            if progress.disable and sent >= plain_from * shop.samples:
-                plain_from += _PLAIN_STEP
-                demo.console.print(f"{now}  {sent / shop.samples:.0%}  {rate}", highlight=False)
-    demo.console.print(
-        f"sent {sent:,} samples of {duration((shop.end_ms - shop.start_ms) / 1000)} "
-        f"in {demo.seconds:.1f} s, {sent / demo.seconds:,.0f} a second; detection follows"
-    )
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.fields[clock]}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%  {task.fields[rate]}"),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-
-
-async def _send(http: aiohttp.ClientSession, url: str, body: bytes) -> None:
-    """Send a request until it is taken: a gateway that died is started again."""
-    deadline_s = time.monotonic() + _RESEND_S
-    while (wait_s := await _post(http, url, body)) is not None:
-        if time.monotonic() + wait_s > deadline_s:
-            raise StageError(f"the gateway did not take a request within {_RESEND_S:.0f} s")
-        await asyncio.sleep(wait_s)
-
-
-async def _post(http: aiohttp.ClientSession, url: str, body: bytes) -> float | None:
-    """Send once; return how long to wait before sending again, None when it was taken."""
-    try:
-        async with http.post(url, data=body, headers=HEADERS) as answer:
-            if answer.status == 503:
-                return float(answer.headers.get("Retry-After", "1"))
-            if not answer.ok:
-                raise StageError(f"the gateway answered {answer.status}: {await answer.text()}")
-            return None
-    except (aiohttp.ClientConnectionError, TimeoutError):
-        return _LOOK_S
-
-
 async def _until_drained(demo: Demo, on: Platform) -> None:
     """Wait until detect has seen the last sample, and everybody was told."""
     settings = on.settings
     async with open_store(settings.database.url.get_secret_value()) as store:
-        while (reached := min((await store.log_times()).values(), default=0)) < demo.last_ms:
+        while (reached := min((await store.log_times()).values(), default=0)) < demo.sent.last_ms:
             seen = clock_time(reached) if reached else "nothing"
-            demo.waits_for = f"detection has seen {seen} of {clock_time(demo.last_ms)}"
+            demo.waits_for = f"detection has seen {seen} of {clock_time(demo.sent.last_ms)}"
             await asyncio.sleep(_LOOK_S)
+        for truth in demo.shop.truth:
+            around = (truth.onset_ms - _AROUND_MS, truth.end_ms + _AROUND_MS)
+            demo.curves.append(await store.curves(truth.root, *around))
     demo.waits_for = "the alerts can't be read"
     records = kafka.tail(settings.broker.bootstrap, ALERTS, follow=False)
     demo.alerts = [decode(r.value) async for r in records if r.value is not None]
@@ -271,7 +260,10 @@ async def _webhook(demo: Demo) -> AsyncIterator[str]:
         colour = "green" if message["type"] == "success" else "red"
         first = message["message"].splitlines()[0]
         demo.console.print(f"[{colour}]{escape(plain(message['title']))}[/]", highlight=False)
-        demo.console.print(f"  {escape(plain(first, 300))}", highlight=False)
+        # One line each: on a bad day there are many.
+        demo.console.print(
+            f"  {escape(plain(first, 300))}", highlight=False, no_wrap=True, overflow="ellipsis"
+        )
         return web.Response()
 
     app = web.Application()
@@ -310,26 +302,50 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _report(demo: Demo) -> demo_report.Result:
+def _report(demo: Demo, wish: Wish) -> demo_report.Result:
     shop = demo.shop
     incidents = demo_report.incidents_of(demo.alerts)
-    findings = demo_report.match(shop.faults, incidents)
-    wrong = demo_report.false_alerts(shop.faults, incidents, shop.warm_until_ms)
-    demo.console.print("\nWhat was injected, and what was found:\n")
-    demo.console.print(demo_report.table(findings))
-    for alert in wrong:
-        demo.console.print(f"False alert: {escape(alert.explanation.summary)}")
+    findings = demo_report.match(shop.truth, incidents)
+    wrong = demo_report.false_alerts(shop.truth, incidents, shop.warm_until_ms)
+    services = len(shop.blueprint.services)
+    calm = [finding for finding in findings if not finding.truth.fault]
     result = demo_report.Result(
-        faults=len(shop.faults),
-        found=sum(finding.alert is not None for finding in findings),
+        faults=len(findings) - len(calm),
+        found=sum(f.alert is not None for f in findings if f.truth.fault),
+        non_faults=len(calm),
+        non_faults_paged=sum(finding.alert is not None for finding in calm),
         false_alerts=len(wrong),
+        false_alerts_per_service_week=demo_report.a_service_week(
+            len(wrong), services, shop.end_ms - shop.warm_until_ms
+        ),
         median_delay_s=demo_report.median_delay_s(findings),
-        samples=shop.samples,
-        samples_per_s=round(shop.samples / demo.seconds),
+        samples=demo.sent.samples,
+        samples_per_s=round(demo.sent.samples / demo.sent.seconds),
         pss_mb=demo.pss_mb,
     )
-    demo.console.print(
-        f"\n{result.found} of {result.faults} faults found, {result.false_alerts} false alerts, "
-        f"{len(incidents)} incidents; {result.pss_mb} MB of memory at most"
-    )
+    _tell(demo.console, findings, result, incidents=len(incidents))
+    if wish.out is not None:
+        span_ms = (shop.live_ms, shop.end_ms)
+        story = demo_page.Story(wish.seed, span_ms, result, findings, demo.curves, wrong)
+        demo_page.write(wish.out, story)
+        demo.console.print(f"the report: {wish.out.resolve().as_uri()}", highlight=False)
     return result
+
+
+def _tell(
+    console: Console,
+    findings: list[demo_report.Finding],
+    result: demo_report.Result,
+    incidents: int,
+) -> None:
+    for fault, heading in ((True, "Faults"), (False, "What only looks like a fault")):
+        if some := [finding for finding in findings if finding.truth.fault is fault]:
+            console.print(f"\n[bold]{heading}[/]\n")
+            console.print(demo_report.table(some))
+    console.print(
+        f"\n{result.found} of {result.faults} faults found, {result.non_faults_paged} of "
+        f"{result.non_faults} non-faults paged, {result.false_alerts} false alerts "
+        f"({result.false_alerts_per_service_week:.1f} a service and week), {incidents} incidents; "
+        f"{result.pss_mb} MB of memory at most",
+        highlight=False,
+    )

@@ -26,7 +26,7 @@ from chaos.outcome import Difference, Heard, Outcome, difference, outcome
 from chaos.points import POINTS, mounted, schedule
 from chaos.system import System, running
 from servers import kafka_missing, postgres_missing
-from watchkeep.shop.model import Shop
+from small_shop import small_shop
 from watchkeep.shop.remote_write import Request, requests
 
 _SAMPLES_A_REQUEST: Final = 300
@@ -136,7 +136,7 @@ def main() -> int:
     dice = random.Random(options.seed)
     kinds = [options.only] * options.points if options.only else schedule(options.points, dice)
     days = max(0.5, options.points / 63)
-    sent = list(requests(Shop(options.seed, days), _SAMPLES_A_REQUEST))
+    sent = list(requests(small_shop(options.seed, days), _SAMPLES_A_REQUEST))
     with tempfile.TemporaryDirectory(prefix="wk-chaos-") as temporary:
         folder = options.keep or Path(temporary)
         Path(temporary).chmod(0o755)

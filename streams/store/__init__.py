@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from watchkeep.streams.store.connection import check, open_database, place
+from watchkeep.streams.store.curves import CurveTables
 from watchkeep.streams.store.detect import DetectTables
 from watchkeep.streams.store.incidents import IncidentTables
 from watchkeep.streams.store.migrations import migrate
@@ -13,7 +14,7 @@ from watchkeep.streams.store.places import LeaseTables, PlaceTables
 __all__ = ["PgStore", "check", "migrate", "open_store", "place"]
 
 
-class PgStore(DetectTables, IncidentTables, NotifyTables, PlaceTables, LeaseTables):
+class PgStore(CurveTables, DetectTables, IncidentTables, NotifyTables, PlaceTables, LeaseTables):
     """All that the stages keep, in one database."""
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import servers
-from watchkeep.shop.model import Shop
+from small_shop import small_shop
 from watchkeep.shop.remote_write import HEADERS, requests
 from watchkeep.streams.embedded import free_port
 
@@ -78,7 +78,7 @@ def rollups(url: str) -> int:
 
 def test_people_are_told_that_watchkeep_is_blind_and_nothing_dies(short_dir: Path) -> None:
     port, log = free_port(), short_dir / "up.log"
-    bodies = [request.body for request in requests(Shop(1, 0.5), 4_000)]
+    bodies = [request.body for request in requests(small_shop(1), 4_000)]
     with webhook() as (hook, received), servers.Postgres(short_dir / "pg") as postgres:
         settings = {
             "WATCHKEEP_DATA_DIR": str(short_dir / "d"),

@@ -16,12 +16,13 @@ import psutil
 import psycopg
 import pytest
 
+from small_shop import small_shop
 from watchkeep.enrichers.incidents import advance
 from watchkeep.enrichers.template import alert_of
 from watchkeep.schemas.settings import Broker, Settings
 from watchkeep.schemas.window import Window
-from watchkeep.shop.model import Shop, workload
 from watchkeep.shop.remote_write import HEADERS, requests
+from watchkeep.shop.strikes import workload
 from watchkeep.streams import kafka, postgres
 from watchkeep.streams.embedded import free_port
 from watchkeep.streams.topics import ALERTS
@@ -236,7 +237,7 @@ def test_it_runs_on_apache_kafka_and_debian_s_postgresql(
         "WATCHKEEP_DATABASE__URL": url,
         "WATCHKEEP_CLOCK": "event",
     }
-    shop = Shop(seed=1, days=0.02)
+    shop = small_shop(1, 0.02)
     with (
         up(short_dir / "d", **settings) as running,
         # A transaction that stays open would keep detect from adding a day to the rollups.

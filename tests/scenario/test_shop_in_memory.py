@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import pytest
 
 from inbox import Inbox
+from small_shop import small_shop
 from watchkeep.schemas.alert import AlertState
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.settings import Settings
 from watchkeep.schemas.window import Window, decode
 from watchkeep.shop.model import Shop
-from watchkeep.shop.remote_write import encode, metadata
+from watchkeep.shop.remote_write import metadata, requests
 from watchkeep.streams import incidents, notify, remote_write, runtime
 from watchkeep.streams.demo_report import false_alerts, incidents_of, match
 from watchkeep.streams.intake import EventClock, Intake
@@ -25,7 +26,7 @@ SETTINGS = Settings(clock="event")
 async def filled(log: MemoryLog, shop: Shop) -> None:
     """Take the shop's requests in as the gateway does."""
     intake = Intake(SETTINGS.gateway, EntityRules(), EventClock())
-    bodies = [metadata(shop.series), *(encode(b, shop.series) for b in shop.batches(2_000))]
+    bodies = [metadata(shop), *(r.body for r in requests(shop, 2_000, grouped=True))]
     for body in bodies:
         assert not intake.take(remote_write.decode(body, 2**25))
         for shard, records in intake.drain().items():
@@ -64,13 +65,13 @@ def revisions(found: Sequence[Window]) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("seed", [11, 12])
 async def test_a_shop_s_faults_are_told_and_nothing_else(seed: int) -> None:
-    log, store, inbox, shop = MemoryLog(), MemoryStore(), Inbox(), Shop(seed, DAYS)
+    log, store, inbox, shop = MemoryLog(), MemoryStore(), Inbox(), small_shop(seed, DAYS)
     await filled(log, shop)
     await detected(log, store)
     await told(log, store, inbox)
     paged = incidents_of(store.alerts)
-    assert all(finding.alert is not None for finding in match(shop.faults, paged))
-    assert not false_alerts(shop.faults, paged, shop.warm_until_ms)
+    assert all(finding.alert is not None for finding in match(shop.truth, paged))
+    assert not false_alerts(shop.truth, paged, shop.warm_until_ms)
     assert all(alert.state is AlertState.RESOLVED for alert in paged)
     titles = [message.title for message in inbox.messages]
     assert sum(title.startswith("FIRING") for title in titles) == len(paged)
@@ -80,7 +81,7 @@ async def test_a_shop_s_faults_are_told_and_nothing_else(seed: int) -> None:
 
 
 async def test_stopping_and_starting_again_changes_no_window_and_no_rollup() -> None:
-    shop = Shop(13, DAYS)
+    shop = small_shop(13, DAYS)
     whole, log = MemoryLog(), MemoryLog()
     whole_store, store = MemoryStore(), MemoryStore()
     await filled(whole, shop)
@@ -104,7 +105,7 @@ def sorted_(found: Sequence[Window]) -> list[Window]:
 
 
 async def test_a_crash_before_the_snapshot_yields_the_same_revisions_again() -> None:
-    shop, log, store = Shop(13, DAYS), MemoryLog(), MemoryStore()
+    shop, log, store = small_shop(13, DAYS), MemoryLog(), MemoryStore()
     await filled(log, shop)
     await detected(log, store)
     before = windows(log)
@@ -121,7 +122,7 @@ async def test_a_crash_before_the_snapshot_yields_the_same_revisions_again() -> 
 
 async def test_alerts_are_told_once_after_a_restart() -> None:
     log, store, inbox = MemoryLog(), MemoryStore(), Inbox()
-    await filled(log, Shop(11, DAYS))
+    await filled(log, small_shop(11, DAYS))
     await detected(log, store)
     await told(log, store, inbox)
     count = len(inbox.messages)
@@ -133,9 +134,9 @@ async def test_alerts_are_told_once_after_a_restart() -> None:
 async def test_changed_settings_end_what_is_open_and_start_cold(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    shop, log, store, inbox = Shop(11, DAYS), MemoryLog(), MemoryStore(), Inbox()
+    shop, log, store, inbox = small_shop(11, DAYS), MemoryLog(), MemoryStore(), Inbox()
     await filled(log, shop)
-    fault = shop.faults[0]
+    fault = shop.truth[0]
     middle_ms = (fault.onset_ms + fault.end_ms) // 2
     full = dict(log.partitions)
     share = (middle_ms - shop.start_ms) / (shop.end_ms - shop.start_ms)
@@ -159,9 +160,9 @@ async def test_a_log_made_anew_is_read_from_its_beginning(
 ) -> None:
     store = MemoryStore()
     old, new = MemoryLog(), MemoryLog()
-    await filled(old, Shop(11, DAYS))
+    await filled(old, small_shop(11, DAYS))
     await detected(old, store)
-    await filled(new, Shop(12, DAYS))
+    await filled(new, small_shop(12, DAYS))
     await detected(new, store)
     assert f"{METRICS} was made anew" in caplog.text
     assert all(
@@ -188,7 +189,7 @@ async def test_a_poison_record_is_kept_and_passed_over() -> None:
 async def test_a_receiver_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "_BACKOFF_S", 0.0)
     log, store, inbox = MemoryLog(), MemoryStore(), Inbox(failures=4)
-    await filled(log, Shop(11, DAYS))
+    await filled(log, small_shop(11, DAYS))
     await detected(log, store)
     await told(log, store, inbox)
     assert {(line.outcome, line.attempts) for line in store.delivered} >= {

@@ -2,6 +2,7 @@
 
 import random
 
+from small_shop import small_shop
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.settings import Settings
 from watchkeep.schemas.window import Window, decode
@@ -66,11 +67,12 @@ def seen(log: MemoryLog, store: MemoryStore) -> tuple[dict[tuple[str, int], str]
 
 
 async def test_the_same_log_gives_the_same_result_and_late_samples_are_counted() -> None:
-    shop = Shop(3, 0.5)
+    shop = small_shop(3)
     log, store = await untidy(shop, seed=4), MemoryStore()
     worker = await detected(log, store, stops=0)
     drops = worker.drops()
-    assert drops["not_newer"] + drops["late"] > shop.samples / 20, drops
+    samples = sum(len(batch.value) for batch in shop.batches(10_000))
+    assert drops["not_newer"] + drops["late"] > samples / 20, drops
     once = seen(log, store)
     assert len(once[0]) >= 3
     again_log, again_store = await untidy(shop, seed=4), MemoryStore()

@@ -1,27 +1,31 @@
 """Alerts are counted against the ground truth as the demo says."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from watchkeep.schemas.alert import Alert, AlertState, Explanation
-from watchkeep.shop.faults import HOUR_MS, MINUTE_MS, Fault
-from watchkeep.shop.model import START_MS, node, workload
+from watchkeep.shop.strikes import node, workload
+from watchkeep.shop.times import HOUR_MS, MINUTE_MS, START_MS
+from watchkeep.shop.truth import Truth
 from watchkeep.streams.demo_report import (
     Result,
+    a_service_week,
     false_alerts,
     incidents_of,
     match,
     median_delay_s,
 )
 
-FAULT = Fault(
-    "errors",
-    "cart",
-    workload("cart"),
-    (workload("cart"), workload("frontend")),
-    START_MS + 3 * HOUR_MS,
-    START_MS + 4 * HOUR_MS,
+FAULT = Truth(
+    kind="errors",
+    title="Requests fail",
+    fault=True,
+    root=workload("cart"),
+    affected=(workload("cart"), workload("frontend")),
+    onset_ms=START_MS + 3 * HOUR_MS,
+    end_ms=START_MS + 4 * HOUR_MS,
 )
 WARM_MS = START_MS + 2 * HOUR_MS
 
@@ -58,7 +62,7 @@ def alert(
         (workload("cart"), -1, False),
         (workload("cart"), HOUR_MS + 10 * MINUTE_MS + 1, False),
         (workload("payment"), MINUTE_MS, False),
-        (node("node-a"), MINUTE_MS, False),
+        (node(0), MINUTE_MS, False),
     ],
 )
 def test_a_fault_is_found_by_whom_it_affects_and_in_its_time(
@@ -90,5 +94,23 @@ def test_an_incident_counts_once_with_its_newest_revision() -> None:
 
 
 def test_the_result_is_one_json_object() -> None:
-    keys = "faults found false_alerts median_delay_s samples samples_per_s pss_mb"
-    assert list(json.loads(Result(3, 3, 0, None, 1, 1, 1).json())) == keys.split()
+    keys = (
+        "faults found non_faults non_faults_paged false_alerts false_alerts_per_service_week "
+        "median_delay_s samples samples_per_s pss_mb"
+    )
+    assert list(json.loads(Result(3, 3, 1, 0, 0, 0.0, None, 1, 1, 1).json())) == keys.split()
+
+
+def test_what_only_looks_like_a_fault_is_a_false_alert_unless_a_fault_is_told() -> None:
+    sale = replace(FAULT, kind="sale", fault=False)
+    seen = [alert(workload("cart"), FAULT.onset_ms + MINUTE_MS)]
+    assert [finding.alert is not None for finding in match([sale], seen)] == [True]
+    assert false_alerts([sale], seen, WARM_MS) == seen
+    assert [finding.alert is not None for finding in match([sale, FAULT], seen)] == [False, True]
+    assert false_alerts([sale, FAULT], seen, WARM_MS) == []
+    assert median_delay_s(match([sale], seen)) is None
+
+
+def test_false_alerts_are_counted_by_service_and_week() -> None:
+    assert a_service_week(3, services=14, span_ms=12 * HOUR_MS) == 3.0
+    assert a_service_week(3, services=0, span_ms=0) == 0
