@@ -169,23 +169,32 @@ class Exhibits:
     def _of_calls(self) -> Iterator[Exhibit]:
         edges = self._blueprint.edges
         made = [
-            Thing({**self.targets[self._ports[i]].labels, "peer": edge[1]}, self._ports[i], (i, e),
-                  pod.start_ms, pod.end_ms)
+            Thing(
+                {**self.targets[self._ports[i]].labels, "peer": edge[1]},
+                self._ports[i],
+                (i, e),
+                pod.start_ms,
+                pod.end_ms,
+            )
             for i, pod in self._pods(Role.SERVICE)
             for e, edge in enumerate(edges)
             if edge[0] == pod.workload
-        ]  # fmt: skip
+        ]
         client = self._group(CLIENT, made)
         yield Exhibit(client, lambda scene, which: Made(scene, *client.keys(which)))
         proxies = {i: self._proxy(i, pod) for i, pod in self._pods()}
         served = [
             Thing(
-                {**self.targets[proxies[i]].labels, **_mesh(edge[0], edge[1])}, proxies[i], (i, e),
-                pod.start_ms, pod.end_ms)
+                {**self.targets[proxies[i]].labels, **_mesh(edge[0], edge[1])},
+                proxies[i],
+                (i, e),
+                pod.start_ms,
+                pod.end_ms,
+            )
             for i, pod in self._pods()
             for e, edge in enumerate(edges)
             if edge[1] == pod.workload
-        ]  # fmt: skip
+        ]
         mesh = self._group(MESH, served)
         yield Exhibit(mesh, lambda scene, which: Served(scene, *mesh.keys(which)))
 
@@ -207,10 +216,14 @@ class Exhibits:
         yield self._by_pod(self._group(POD, things), PodObjects)
         for label, families, names in self._controllers():
             things = [
-                Thing(common | {"namespace": NAMESPACE, label: name}, target,
-                      (self._blueprint.names.index(name), 0), *self._span)
+                Thing(
+                    common | {"namespace": NAMESPACE, label: name},
+                    target,
+                    (self._blueprint.names.index(name), 0),
+                    *self._span,
+                )
                 for name in names
-            ]  # fmt: skip
+            ]
             yield self._by_workload(self._group(families, things))
         yield from self._jobs(common, target)
         things = [
@@ -242,10 +255,15 @@ class Exhibits:
         jobs = self._group(CRON_JOB, things)
         yield Exhibit(jobs, lambda scene, which: CronJobs(scene, jobs.keys(which)[0]))
         things = [
-            Thing(own | {"job_name": f"{run.job}-{run.number}"}, target, (i, 0), run.start_ms,
-                  run.end_ms + KEPT_MS)
+            Thing(
+                own | {"job_name": f"{run.job}-{run.number}"},
+                target,
+                (i, 0),
+                run.start_ms,
+                run.end_ms + KEPT_MS,
+            )
             for i, run in enumerate(self._plan.runs)
-        ]  # fmt: skip
+        ]
         runs = self._group(JOB_RUN, things)
         yield Exhibit(runs, lambda scene, which: Runs(scene, runs.keys(which)[0]))
 

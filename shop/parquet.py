@@ -44,7 +44,7 @@ def write(shop: Shop, folder: Path) -> int:
 def _pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow as pa  # noqa: PLC0415 - It is large, and only this needs it.
-        from pyarrow import parquet  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415 - As above.
     except ImportError as error:
         raise ConfigError(
             "Parquet needs pyarrow, which is not installed: pip install 'watchkeep[parquet]'"

@@ -238,8 +238,9 @@ class Planner:
         self, name: str, service: Service, slot: int, where: int, span_ms: tuple[int, int]
     ) -> None:
         rollouts = self._plan.rollouts[name]
-        now = [r for r in rollouts if r.at_ms + (slot * _ROLL_MS) * (r is not rollouts[0])
-               <= span_ms[0]][-1]  # fmt: skip
+        # Slots are rolled out one after the other; the first rollout is there from the beginning.
+        begun = [r for r in rollouts[1:] if r.at_ms + slot * _ROLL_MS <= span_ms[0]]
+        now = begun[-1] if begun else rollouts[0]
         stateful = service.role is not Role.SERVICE
         start_ms, end_ms = span_ms
         if end_ms < self._plan.end_ms and not stateful:

@@ -111,7 +111,7 @@ class Encoder:
                 heads[i] = heads[i] or _head(self._series[i][0])
             parts[::2] = map(heads.__getitem__, which)
         parts[1::2] = _tails(batch)
-        return _packed(b"".join(parts))  # type: ignore[arg-type]
+        return _packed(b"".join(parts))  # type: ignore[arg-type]  # All are written by now.
 
     def grouped(self, batch: Batch) -> bytes:
         """Write a batch as a request: an entry for each series, its samples in their order."""

@@ -34,6 +34,11 @@ def wishes(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_pair = click.option(
+    "--pair", is_flag=True, help="A highly available pair of Prometheus sends everything twice."
+)
+
+
 @click.group()
 def shop() -> None:
     """Use the demo's simulated shop yourself: eleven services, their stores, nodes and faults.
@@ -44,8 +49,9 @@ def shop() -> None:
 
 @shop.command("send")
 @click.argument("url")
+@_pair
 @wishes
-def send_shop(url: str, seed: int, days: float, faults: Path | None) -> None:
+def send_shop(url: str, seed: int, days: float, faults: Path | None, *, pair: bool) -> None:
     """Send it to a remote-write URL, as fast as that takes it.
 
     The days of the shop lie in March 2026: a Watchkeep that is to find anything needs the setting
@@ -58,14 +64,15 @@ def send_shop(url: str, seed: int, days: float, faults: Path | None) -> None:
 
     from watchkeep.streams.shop_sender import Sent, send
 
-    made = _shop(seed, days, faults)
+    made = _shop(seed, days, faults, pair=pair)
     asyncio.run(send(made, url, Console(stderr=True), Sent()))
 
 
 @shop.command("write")
 @click.argument("folder", type=click.Path(path_type=Path))
+@_pair
 @wishes
-def write_shop(folder: Path, seed: int, days: float, faults: Path | None) -> None:
+def write_shop(folder: Path, seed: int, days: float, faults: Path | None, *, pair: bool) -> None:
     """Write it into a folder: samples and series as Parquet, truth and events as JSON.
 
     \b
@@ -73,7 +80,7 @@ def write_shop(folder: Path, seed: int, days: float, faults: Path | None) -> Non
     """  # noqa: D301 - Click's own mark.
     from watchkeep.shop import parquet
 
-    samples = parquet.write(_shop(seed, days, faults), folder)
+    samples = parquet.write(_shop(seed, days, faults, pair=pair), folder)
     click.echo(f"{samples:,} samples are in {folder}")
 
 
@@ -110,7 +117,7 @@ def list_faults(folder: Path | None) -> None:
     Console(highlight=False).print(table)
 
 
-def _shop(seed: int, days: float, faults: Path | None) -> Any:  # noqa: ANN401 - It is imported late.
+def _shop(seed: int, days: float, faults: Path | None, *, pair: bool = False) -> Any:  # noqa: ANN401 - It is imported late.
     from watchkeep.shop.blueprint import FULL
     from watchkeep.shop.kinds import read, shipped
     from watchkeep.shop.model import Shop
@@ -118,4 +125,4 @@ def _shop(seed: int, days: float, faults: Path | None) -> Any:  # noqa: ANN401 -
 
     kinds = shipped() if faults is None else read(faults)
     require(kinds, FULL)
-    return Shop(seed, days, kinds=kinds)
+    return Shop(seed, days, kinds=kinds, replicas=2 if pair else 1)

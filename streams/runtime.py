@@ -10,11 +10,9 @@ windows. Closed cells are written beside that, as overwrites that may repeat.
 import asyncio
 import contextlib
 import logging
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import accumulate, takewhile
 from typing import Final
 
 from watchkeep.schemas.errors import FrameError, LogAnewError, LogError, StoreAnewError, StoreError
@@ -22,21 +20,19 @@ from watchkeep.schemas.frame import SHARDS, decode
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Anomaly, Progress, Window
 from watchkeep.streams import snapshot
+from watchkeep.streams.closed_cells import ClosedCells
 from watchkeep.streams.dead_letters import bury, bury_deadly, is_deadly
 from watchkeep.streams.partitions import Partition, adopt, check
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.pipeline import Outcome
 from watchkeep.streams.places import Standing, guard, record_hash, standings
 from watchkeep.streams.ports import Place, Record, Sink, Source, Span
-from watchkeep.streams.stores import DetectStore, Rollups, Snapshot, Write
+from watchkeep.streams.stores import DetectStore, Snapshot
 from watchkeep.streams.topics import ANOMALIES
 from watchkeep.streams.vitals import APPLIED, DROPPED, SNAPSHOT_BYTES, VITALS
 
 log = logging.getLogger(__name__)
 
-# Closed cells that wait for the store; when it is gone for long, reading pauses here.
-_ROLLUP_BYTES_MAX: Final = 64 * 1024 * 1024
-_ROWS_A_WRITE: Final = 10_000
 _KEEP_S: Final = 1.0
 # Snapshots written in one transaction: as many as come to so many bytes.
 _SAVED_BYTES: Final = 16 * 1024 * 1024
@@ -57,13 +53,10 @@ class Worker:
         self._store = store
         self._settings = settings
         self._partitions: dict[int, Partition] = {}
-        self._write_before = Write(uuid.uuid4().hex, 0)
-        self._rollups: list[Rollups] = []
-        self._rollup_bytes = 0
+        self._closed = ClosedCells(store)
         self._progress: dict[int, int] = {}
         self._drops: Counter[str] = Counter()
         self._adopting = asyncio.Lock()
-        self._flushing = asyncio.Lock()
         self._saving = asyncio.Lock()
 
     async def take(self, record: Record) -> None:
@@ -145,8 +138,7 @@ class Worker:
                 # It is not the record's fault.
                 await self._call_calm(number, partition)
                 raise
-            self._rollups.extend(outcome.rollups)
-            self._rollup_bytes += sum(rollups.nbytes for rollups in outcome.rollups)
+            self._closed.add(outcome.rollups)
             partition.place, partition.whole = place, True
             partition.tried += partition.careful
             partition.told_ms = partition.shard.time.now_ms()
@@ -187,8 +179,8 @@ class Worker:
 
     async def _relieve(self) -> None:
         """Wait with reading while too many closed cells wait for the store."""
-        if self._rollup_bytes >= _ROLLUP_BYTES_MAX:
-            await patiently(self._write_rollups)
+        if self._closed.full:
+            await patiently(self._closed.write)
 
     async def flush(self) -> None:
         """Write the closed cells to the store, and tell how far this worker has come."""
@@ -197,28 +189,11 @@ class Worker:
             for number, partition in self._partitions.items()
             if partition.told_ms is not None and partition.owned
         }
-        await self._write_rollups()
+        await self._closed.write()
         if reached != self._progress:
             message = Progress(log_time_ms=reached)
             await self._sink.send(ANOMALIES, message.model_dump_json().encode())
             self._progress = reached
-
-    async def _write_rollups(self) -> None:
-        """Write the cells that are closed by now, in portions: many wait after an outage."""
-        # One at a time: who returns from here may rely on everything before being written.
-        async with self._flushing:
-            left = len(self._rollups)
-            while True:
-                portion = _portion(self._rollups[:left])
-                write = self._write_before._replace(number=self._write_before.number + 1)
-                # Even when it is empty: that is how a restored database is noticed.
-                await self._store.write_rollups(portion, write)
-                self._write_before = write
-                del self._rollups[: len(portion)]
-                self._rollup_bytes -= sum(rollups.nbytes for rollups in portion)
-                left -= len(portion)
-                if not left:
-                    return
 
     async def save(self, numbers: Iterable[int]) -> None:
         """Write snapshots of partitions, in transactions of a bounded size."""
@@ -257,7 +232,7 @@ class Worker:
 
     async def _write(self, snapshots: list[Snapshot]) -> None:
         # The cells that a snapshot has closed are written before what closed them is behind us.
-        await self._write_rollups()
+        await self._closed.write()
         await self._check_unmixed(snapshots)
         SNAPSHOT_BYTES.inc(sum(map(_size, snapshots)))
         refused = await self._store.save_snapshots(snapshots)
@@ -374,12 +349,6 @@ class Worker:
             told = ", ".join(f"{reason} {count}" for reason, count in sorted(drops.items()))
             log.warning("samples not folded so far: %s", told)
             self._drops = drops
-
-
-def _portion(batches: Sequence[Rollups]) -> Sequence[Rollups]:
-    """Take batches from the begin, as many as one write should have; at least one."""
-    rows = accumulate(len(batch.at_ms) for batch in batches)
-    return batches[: 1 + sum(1 for _ in takewhile(lambda n: n < _ROWS_A_WRITE, rows))]
 
 
 def _size(saved: Snapshot) -> int:

@@ -140,7 +140,7 @@ async def test_without_a_database_windows_are_told_and_nothing_is_lost(
     async def gone(*_: object) -> None:
         raise StoreError("no route to it")
 
-    monkeypatch.setattr("watchkeep.streams.runtime._ROWS_A_WRITE", 3)
+    monkeypatch.setattr("watchkeep.streams.closed_cells._ROWS_A_WRITE", 3)
     with monkeypatch.context() as outage:
         for name in ("claim", "save_snapshots", "write_rollups"):
             outage.setattr(store, name, gone)

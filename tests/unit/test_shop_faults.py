@@ -75,8 +75,9 @@ def test_at_least_the_promised_kinds_ship() -> None:
 def test_failed_requests_are_counted_where_they_fail_and_at_callers(kind: str) -> None:
     seen = Seen(kind, seed=4)
     name = seen.strike.where
-    before, during = seen.rates("istio_requests_total", destination_workload=name,
-                                response_code="503")  # fmt: skip
+    before, during = seen.rates(
+        "istio_requests_total", destination_workload=name, response_code="503"
+    )
     assert during > 5 * before
     callers = [workload(caller) for caller, callee, _ in FULL.edges if callee == name]
     assert set(callers) <= set(seen.truth.affected)

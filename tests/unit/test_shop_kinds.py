@@ -112,5 +112,8 @@ def test_the_examples_of_the_docs_work_and_every_word_is_taught(tmp_path: Path) 
     kinds = read(tmp_path)
     require(kinds, FULL)
     words = [*Dial, *Target, *Shape, *Kind.model_fields, *Effect.model_fields]
-    assert not [word for word in words if word != "name" and f"`{word}`" not in docs
-                and f'`"{word}"`' not in docs]  # fmt: skip
+    assert not [
+        word
+        for word in words
+        if word != "name" and f"`{word}`" not in docs and f'`"{word}"`' not in docs
+    ]

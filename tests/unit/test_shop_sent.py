@@ -112,8 +112,11 @@ def unpacked(
     return samples, labels
 
 
-@pytest.mark.parametrize("shop", [Shop(1, 0.02), Shop(1, 0.01, replicas=2), small_shop(1, 0.1)],
-                         ids=["full", "pair", "small"])  # fmt: skip
+@pytest.mark.parametrize(
+    "shop",
+    [Shop(1, 0.02), Shop(1, 0.01, replicas=2), small_shop(1, 0.1)],
+    ids=["full", "pair", "small"],
+)
 def test_frames_hold_what_the_gateway_makes_of_the_requests(shop: Shop) -> None:
     intake = Intake(Settings(clock="event").gateway, EntityRules(), EventClock())
     taken: list[tuple[int, bytes]] = []
