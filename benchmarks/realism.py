@@ -108,9 +108,9 @@ def plot(real: Mapping[str, Sequence[Measures]], simulated: Sequence[Measures], 
         path: a file that ends in .svg or .png.
     """
     # An extra. Not pyplot: it would look for a screen.
-    import matplotlib as mpl  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.lines import Line2D  # noqa: PLC0415
+    import matplotlib as mpl  # noqa: PLC0415 - Only the plot needs it.
+    from matplotlib.figure import Figure  # noqa: PLC0415 - As above.
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - As above.
 
     sets = dict(real) | ({"simulated": simulated} if simulated else {})
     figure = Figure(figsize=(11.0, 1.4 + 3 * (0.75 + 0.24 * len(sets))), layout="constrained")

@@ -174,7 +174,7 @@ class Scene:
 
     @cached_property
     def requests(self) -> Floats:
-        """Requests a second by pod; and so on for all that the load tells of containers."""
+        """Give the requests a second that reach each pod: float64[t, pods], as all that follows."""
         return self.merged(self.load.rate)
 
     @cached_property
