@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from watchkeep.schemas.entity import Entity, EntityKind
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.shop.blueprint import CLUSTER, NAMESPACE, Blueprint, Role
-from watchkeep.shop.kinds import FACTORS, Dial, Effect, Kind, Shape, Target
+from watchkeep.shop.kinds import FACTORS, Dial, Effect, Kind, Shape, Target, read, shipped
 from watchkeep.shop.times import HOUR_MS, MINUTE_MS, Floats, Times
 
 _CALM_MS: Final = (30 * MINUTE_MS, 45 * MINUTE_MS)
@@ -54,6 +55,17 @@ def node_name(number: int) -> str:
 def node(number: int) -> str:
     """Name a node's entity."""
     return Entity(EntityKind.NODE, CLUSTER, "", node_name(number)).key
+
+
+def chosen(folder: Path | None, blueprint: Blueprint) -> dict[str, Kind]:
+    """Read the kinds of a folder, or those that are shipped, for a shop that they can strike.
+
+    Raises:
+        ConfigError: one of them is wrong, or has nothing to strike.
+    """
+    kinds = shipped() if folder is None else read(folder)
+    require(kinds, blueprint)
+    return kinds
 
 
 def require(kinds: Mapping[str, Kind], blueprint: Blueprint) -> None:

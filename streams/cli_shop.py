@@ -103,15 +103,12 @@ def list_faults(folder: Path | None) -> None:
     from rich.table import Table
 
     from watchkeep.shop.blueprint import FULL
-    from watchkeep.shop.kinds import read, shipped
-    from watchkeep.shop.strikes import require
+    from watchkeep.shop.strikes import chosen
 
-    kinds = shipped() if folder is None else read(folder)
-    require(kinds, FULL)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("kind", "", "strikes", "what it is"):
         table.add_column(heading)
-    for name, kind in kinds.items():
+    for name, kind in chosen(folder, FULL).items():
         fault = "[red]fault[/]" if kind.fault else "no fault"
         table.add_row(escape(name), fault, kind.target, escape(kind.title))
     Console(highlight=False).print(table)
@@ -119,10 +116,7 @@ def list_faults(folder: Path | None) -> None:
 
 def _shop(seed: int, days: float, faults: Path | None, *, pair: bool = False) -> Any:  # noqa: ANN401 - It is imported late.
     from watchkeep.shop.blueprint import FULL
-    from watchkeep.shop.kinds import read, shipped
     from watchkeep.shop.model import Shop
-    from watchkeep.shop.strikes import require
+    from watchkeep.shop.strikes import chosen
 
-    kinds = shipped() if faults is None else read(faults)
-    require(kinds, FULL)
-    return Shop(seed, days, kinds=kinds, replicas=2 if pair else 1)
+    return Shop(seed, days, kinds=chosen(faults, FULL), replicas=2 if pair else 1)

@@ -29,9 +29,8 @@ from watchkeep.schemas.errors import StageError
 from watchkeep.schemas.settings import Gateway, Monitor, Notify, Settings
 from watchkeep.schemas.text import clock_time, duration, plain
 from watchkeep.shop.blueprint import FULL
-from watchkeep.shop.kinds import read, shipped
 from watchkeep.shop.model import Shop
-from watchkeep.shop.strikes import require
+from watchkeep.shop.strikes import chosen
 from watchkeep.shop.times import DAY_MS, MINUTE_MS
 from watchkeep.streams import demo_page, demo_report, kafka
 from watchkeep.streams.embedded import free_port
@@ -98,9 +97,8 @@ async def run(wish: Wish) -> int:
         StageError: the system under it failed.
     """
     if wish.out is not None:
-        demo_page.check()
-    kinds = shipped() if wish.faults is None else read(wish.faults)
-    require(kinds, FULL)
+        demo_page.check(wish.out)
+    kinds = chosen(wish.faults, FULL)
     asked = _cancel_when_asked()
     # The embedded broker keeps all it gets in memory, so a day is the most that goes through it.
     before = max(0, math.ceil(wish.days) - 1)

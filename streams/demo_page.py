@@ -1,6 +1,7 @@
 """The demo's report: one HTML file with everything in it, plots too."""
 
 import io
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,12 +49,14 @@ class Story:
     wrong: Sequence[Alert]
 
 
-def check() -> None:
-    """Make sure that what draws is installed.
+def check(path: Path) -> None:
+    """Make sure, before the demo runs, that its report can be drawn and written.
 
     Raises:
-        ConfigError: it isn't.
+        ConfigError: it can't.
     """
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"--out: {path} can't be written: name a file in a folder of yours")
     try:
         import jinja2  # noqa: F401, PLC0415 - Only the report needs them.
         import matplotlib  # noqa: F401, ICN001, PLC0415 - As above.
@@ -137,7 +140,10 @@ def _timeline(story: Story) -> str:
             plot.plot(_date(finding.alert.detected_ms), i, "k|", markersize=11, markeredgewidth=2)
     for alert in story.wrong:
         plot.plot(_date(alert.detected_ms), len(story.findings), "x", color="#a15c00")
-    where = [f"{f.truth.kind} · {Entity.from_key(f.truth.root).title}" for f in story.findings]
+    where = [
+        _literal(plain(f"{f.truth.kind} · {Entity.from_key(f.truth.root).title}"))
+        for f in story.findings
+    ]
     plot.set_yticks(range(len(where) + 1), [*where, "false alerts"], fontsize=8)
     plot.invert_yaxis()
     plot.set_xlim(_date(story.span_ms[0]), _date(story.span_ms[1]))

@@ -48,6 +48,13 @@ def test_a_wrong_kind_is_told_in_one_line(tmp_path: Path, text: str, told: str) 
     assert done.output.count("\n") == 1
 
 
+def test_a_report_that_can_not_be_written_is_told_before_anything_runs(tmp_path: Path) -> None:
+    out = tmp_path / "nowhere" / "report.html"
+    done = CliRunner().invoke(main, ["demo", "--out", str(out)])
+    assert done.exit_code == 2
+    assert f"--out: {out} can't be written" in done.output
+
+
 async def test_the_shop_is_sent_until_it_is_taken() -> None:
     bodies: list[bytes] = []
     answers = iter([503, 204, 204, 400])
