@@ -111,7 +111,7 @@ class Fold:
             if grid.next_cell != NEVER and grid.next_end_ms + self._grace_ms <= time_ms
         ]:
             end_ms, step_s = min(due)
-            self._tell_apart(time_ms)
+            self._tell_apart()
             cell = self.grids[step_s].close(self.roster, self._hold_ms, time_ms)
             if end_ms // EVERY_MS > self.swept:
                 self.swept = end_ms // EVERY_MS
@@ -283,7 +283,7 @@ class Fold:
         ):
             np.add.at(signals[name], signal.compress(which), 1)
 
-    def _tell_apart(self, time_ms: int) -> None:
+    def _tell_apart(self) -> None:
         """Find signals of unknown kind that have shown theirs."""
         signals = self.roster.signals
         rises = signals["rises"]
@@ -294,7 +294,7 @@ class Fold:
             & (signals["folding"] == FOLDINGS.index(Folding.MEAN))
         )
         if len(grown):
-            strands = self.roster.have_count(grown, time_ms)
+            strands = self.roster.have_count(grown)
             for cell in self._open_cells():
                 cell.forget(strands, np.empty(0, np.int64))
 

@@ -451,7 +451,7 @@ class Roster:
         mates[sums] = np.where(key.take(at) == wanted, at, NOWHERE)
         return mates
 
-    def have_count(self, signals: Ints, time_ms: int) -> Ints:
+    def have_count(self, signals: Ints) -> Ints:
         """Have signals whose kind nobody told count from now on: they only ever rise.
 
         Returns:
@@ -468,7 +468,7 @@ class Roster:
             self.renewed.append(slot)
         self.signals["folding"][signals] = FOLDINGS.index(Folding.RATE)
         self.signals["quiet"][signals] = 0.0
-        self.signals["from_ms"][signals] = time_ms
+        self.signals["from_ms"][signals] = series["last_ms"].max()
         mine = np.zeros(self.signal_slots.used + 1, bool)
         mine[signals] = True
         strand = series["strand"].astype(np.int64)
