@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from watchkeep.schemas.entity import Entity, EntityKind, EntityRule, EntityRules, workload_of
+from watchkeep.schemas.entity import Entity, EntityKind, EntityRule, EntityRules
 from watchkeep.schemas.errors import RecordError
+from watchkeep.schemas.names import workload_of
 
 CLUSTER = "prod"
 NODE_EXPORTER = {"job": "node-exporter", "namespace": "monitoring", "pod": "node-exporter-x2x4z"}
