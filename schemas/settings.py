@@ -7,6 +7,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from watchkeep.schemas.entity import DEFAULT_RULES, EntityRule
+from watchkeep.schemas.signal_rules import SignalRule
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -99,6 +100,11 @@ class Detect(Section):
     kept_labels: tuple[str, ...] = Field(
         default=("mode", "phase", "condition", "resource", "state", "direction", "code", "status"),
         description="labels that tell signals apart; all others are folded away",
+    )
+    rules: tuple[SignalRule, ...] = Field(
+        default=(),
+        description="[[detect.rules]]: what is watched, how, and what may page; tried before the "
+        "shipped ones",
     )
     memory_cells: int = Field(
         default=60, ge=2, description="memory of the running mean and variance, in cells"
