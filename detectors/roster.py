@@ -150,7 +150,7 @@ class Roster:
 
     def __init__(self, settings: Detect) -> None:
         self._settings = settings
-        self._rules = SignalRules(getattr(settings, "rules", ()))
+        self._rules = SignalRules(settings.rules, settings.step_s)
         self.table = IdTable()
         self.series, self.strands = Arrays(SERIES), Arrays(STRANDS)
         self.members, self.signals = Arrays(MEMBERS), Arrays(SIGNALS)

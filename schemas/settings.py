@@ -7,6 +7,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from watchkeep.schemas.entity import DEFAULT_RULES, EntityRule
+from watchkeep.schemas.signal_rules import SignalRule
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -121,6 +122,11 @@ class Detect(Section):
         ge=1,
         description="of a cluster in one of the 64 shards; further ones wait for their labels to "
         "be told again",
+    )
+    rules: tuple[SignalRule, ...] = Field(
+        default=(),
+        description="[[detect.rules]]: what is watched, how, and what may page; tried before the "
+        "shipped ones",
     )
     memory_cells: int = Field(
         default=60, ge=2, description="memory of the running mean and variance, in cells"
