@@ -52,6 +52,7 @@ class Reading:
     buckets: _Buckets
 
 
+_NO_INDEX: Final = np.empty(0, np.int64)
 _NO_BUCKETS: Final = _Buckets(np.empty(0), np.empty(0), np.empty(0))
 
 
@@ -87,7 +88,7 @@ def read(message: Histogram) -> Reading:
     positive = message.positive_counts if is_float else message.positive_deltas
     if max(len(negative) + len(positive), len(message.custom_values)) > BUCKETS_MAX:
         raise DecodeError(f"native histogram of more than {BUCKETS_MAX} buckets")
-    # What overflows here is more than any count.
+    # What overflows is more than any count.
     with np.errstate(over="ignore"):
         below = _side(message.negative_spans, negative, is_float=is_float)
         above = _side(message.positive_spans, positive, is_float=is_float)
@@ -107,13 +108,12 @@ def bounds(index: _Indexes, schema: int) -> _Floats:
     """Tell where buckets end. Bounds of all schemas are of one table, so equal ones are the same.
 
     Args:
-        index: int64[k], within what floats can express.
+        index: int64 of any shape, within what floats can express.
         schema: at most 4.
     """
     sixteenths = index << (_FINEST - schema)
-    exponent = sixteenths >> 4
     with np.errstate(over="ignore"):
-        ends: _Floats = np.ldexp(_SIXTEENTHS[sixteenths & 15], exponent)
+        ends: _Floats = np.ldexp(_SIXTEENTHS[sixteenths & 15], sixteenths >> 4)
     # The last bucket of finite numbers ends with the largest of them; Inf is in the next.
     ends[sixteenths == _LARGEST_EXPONENT << 4] = _FLOAT_MAX
     return ends
@@ -127,20 +127,23 @@ def _side(
     spans: Sequence[BucketSpan], given: Sequence[float], *, is_float: bool
 ) -> tuple[_Indexes, _Floats]:
     """Read the populated buckets of one side: their indexes, ascending, and counts."""
+    if not spans and not given:
+        return _NO_INDEX, _NO_BUCKETS.value
     offsets = np.fromiter((span.offset for span in spans), np.int64, len(spans))
     lengths = np.fromiter((span.length for span in spans), np.int64, len(spans))
     if lengths.sum() != len(given):
         raise DecodeError("native histogram whose spans and buckets don't match")
-    if np.any(offsets[1:] < 0):
+    if (offsets[1:] < 0).any():
         raise DecodeError("native histogram with a negative offset")
     if is_float:
         value = np.fromiter(given, np.float64, len(given))
     else:
-        value = np.cumsum(np.fromiter(given, np.int64, len(given))).astype(np.float64)
-    if not np.all((value >= 0) & (value < np.inf)):
+        value = np.fromiter(given, np.int64, len(given)).cumsum().astype(np.float64)
+    # Where one is NaN, so is the smallest.
+    if len(value) and not 0 <= value.min() <= value.max() < np.inf:
         raise DecodeError("native histogram with a bucket without a sane count")
-    index = np.repeat(np.cumsum(offsets), lengths) + np.arange(len(value))
-    populated = np.flatnonzero(value)
+    index = offsets.cumsum().repeat(lengths) + np.arange(len(value))
+    populated = value.nonzero()[0]
     return index[populated], value[populated]
 
 
@@ -189,15 +192,16 @@ def _merged(index: _Indexes, value: _Floats, schema: int) -> _Buckets:
     if not len(index):
         return _NO_BUCKETS
     steps = max(schema - _FINEST, 0)
-    index = ((index - 1) >> steps) + 1
     schema -= steps
+    index = ((index - 1) >> steps) + 1
     scale = 2.0**schema
-    index = np.clip(index, int(_LEAST_EXPONENT * scale), int(_LARGEST_EXPONENT * scale) + 1)
-    begins = np.flatnonzero(np.diff(index, prepend=index[0] - 1))
-    index = index[begins]
-    return _Buckets(
-        bounds(index - 1, schema), bounds(index, schema), np.add.reduceat(value, begins)
-    )
+    least, largest = int(_LEAST_EXPONENT * scale), int(_LARGEST_EXPONENT * scale) + 1
+    if steps or index[0] < least or index[-1] > largest:
+        index = index.clip(least, largest)
+        begins = np.flatnonzero(np.diff(index, prepend=least - 1))
+        index, value = index[begins], np.add.reduceat(value, begins)
+    lower, upper = bounds(np.stack([index - 1, index]), schema)
+    return _Buckets(lower, upper, value)
 
 
 def _outside(buckets: _Buckets, threshold: float) -> tuple[_Buckets, float]:
@@ -205,6 +209,8 @@ def _outside(buckets: _Buckets, threshold: float) -> tuple[_Buckets, float]:
 
     What lies in it is a part of it; so no two buckets end at one bound.
     """
+    if not len(buckets.upper) or buckets.upper[0] > threshold:
+        return buckets, 0.0
     outside = buckets.upper > threshold
     rest = _Buckets(buckets.lower[outside], buckets.upper[outside], buckets.value[outside])
     return rest, float(buckets.value[~outside].sum())
