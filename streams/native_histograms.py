@@ -99,7 +99,7 @@ def read(message: Histogram) -> Reading:
         else:
             raise DecodeError("native histogram of an unknown schema")
         # The count may be larger: what is not a number is counted and in no bucket.
-        if buckets.value.sum() > count * (1 + _ROUNDING):
+        if buckets.value.sum() - count > count * _ROUNDING:
             raise DecodeError("native histogram with more in its buckets than its count")
     return Reading(message.timestamp, count, message.sum, buckets)
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from native import STALE, native
 from watchkeep.schemas.errors import DecodeError
+from watchkeep.schemas.frame import Frame, FrameKind, SenderTime, decode, encode
 from watchkeep.schemas.remote_write_pb2 import Histogram
-from watchkeep.streams.native_histograms import BUCKETS_MAX, GAUGE, bounds, read
+from watchkeep.streams.native_histograms import BUCKETS_MAX, GAUGE, bounds, columns, read
 
 FLOAT_MAX = 1.7976931348623157e308
 TINY = 2.0**-128
@@ -189,6 +190,7 @@ A = {0: 1, 1: 1, 5: 1}
         (fractions({1: math.inf}, 1.0), "a bucket without a sane count"),
         (fractions({1: 1e308, 2: 1e308}, 1e308), "more in its buckets than its count"),
         (fractions({1: 1e308, 2: 1e308}, 1.0, schema=8), "more in its buckets than its count"),
+        (fractions({1: FLOAT_MAX, 2: FLOAT_MAX}, FLOAT_MAX), "more in its buckets than its count"),
         (altered(native(A), having(count_int=2)), "more in its buckets than its count"),
         (fractions({1: 2.0}, 1.99), "more in its buckets than its count"),
         (altered(native({}, zero=2), having(count_int=1)), "more in its buckets than its count"),
@@ -221,3 +223,50 @@ def test_what_is_no_histogram_is_refused_in_words(message: Histogram, words: str
 def test_as_many_buckets_as_allowed_are_read() -> None:
     many = dict.fromkeys(range(-5000, 5000), 1)
     assert len(buckets(native(many, schema=4, threshold=0))) == BUCKETS_MAX
+
+
+ANY_FLOAT = st.one_of(st.sampled_from([0.0, 1.0, FLOAT_MAX, 5e-324, STALE]), st.floats())
+ANY_COUNTS = st.lists(st.one_of(st.floats(0, allow_infinity=False), ANY_FLOAT), max_size=6)
+ANY_DELTAS = st.lists(st.one_of(st.integers(0, 9), st.integers(-(2**63), 2**63 - 1)), max_size=6)
+
+
+@st.composite
+def any_message(draw: st.DrawFn) -> Histogram:
+    """Draw a histogram that is often nearly a sane one."""
+    made = Histogram(
+        sum=draw(ANY_FLOAT),
+        schema=draw(st.sampled_from([-53, -4, -1, 0, 3, 4, 5, 8, 9])),
+        zero_threshold=draw(ANY_FLOAT),
+        custom_values=draw(st.one_of(st.lists(ANY_FLOAT, max_size=6), st.just([1.0, 2.0, 3.0]))),
+    )
+    if draw(st.booleans()):
+        made.count_float = draw(st.one_of(st.just(FLOAT_MAX), ANY_FLOAT))
+        made.zero_count_float = draw(ANY_FLOAT)
+    else:
+        made.count_int = draw(st.one_of(st.just(2**64 - 1), st.integers(0, 99)))
+        made.zero_count_int = draw(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 99)))
+    indexes = st.one_of(st.integers(-3, 3), st.integers(-(2**31), 2**31 - 1))
+    for spans, counts, deltas in (
+        (made.positive_spans, made.positive_counts, made.positive_deltas),
+        (made.negative_spans, made.negative_counts, made.negative_deltas),
+    ):
+        counts.extend(draw(ANY_COUNTS))
+        deltas.extend(draw(ANY_DELTAS))
+        given = len(counts if made.WhichOneof("count") == "count_float" else deltas)
+        while given > 0:
+            length = draw(st.integers(1, given))
+            spans.add(offset=draw(st.integers(0, 40_000) if spans else indexes), length=length)
+            given -= length
+    return made
+
+
+@given(any_message())
+def test_what_is_taken_can_be_read_from_the_log(message: Histogram) -> None:
+    """A frame that can't be read would be lost as a whole."""
+    try:
+        found = columns(np.array([1], np.uint64), [read(message)])
+    except DecodeError:
+        return
+    sender = SenderTime("c", "a", 0, 0)
+    record = encode(Frame(FrameKind.DATA, "g", 0, "r", (sender,), histograms=found))
+    assert decode(record).histograms.value.tobytes() == found.value.tobytes()
