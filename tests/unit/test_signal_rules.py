@@ -225,13 +225,7 @@ def test_a_rule_of_the_user_comes_before_the_shipped_ones() -> None:
     rules = SignalRules((rule,))
     labels = {METRIC_NAME: "rabbitmq_queue_messages", "queue": "orders", "vhost": "/"}
     found = rules.feed(labels, GAUGE, WORKLOAD)
-    assert found == Feed(
-        Part.GAUGE,
-        labels[METRIC_NAME],
-        (("queue", "orders"),),
-        pytest.approx(math.nan, nan_ok=True),
-        10,
-    )
+    assert found == Feed(Part.GAUGE, labels[METRIC_NAME], (("queue", "orders"),), math.nan, 10)
     assert rules.role(labels[METRIC_NAME], (("queue", "orders"),), MEAN, WORKLOAD) == (
         Role.PAGE,
         rule.why,
@@ -363,7 +357,8 @@ def test_any_labels_are_survived_and_nothing_else_counts(
 
 def test_a_chatty_exporter_has_few_signals() -> None:
     """An API server tells each verb, resource, scope, ... apart; people need a few signals."""
-    fed, series = set(), 0
+    fed: set[object] = set()
+    series = 0
     resources, verbs = [f"r{i}" for i in range(40)], ["GET", "LIST", "POST", "PATCH", "WATCH"]
     for resource in resources:
         for verb in verbs:
