@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.arrays import grown, where
-from watchkeep.detectors.quantiles import bucket_quantile
+from watchkeep.detectors.quantiles import classic_quantile, native_quantile
 from watchkeep.detectors.roster import (
     COUNTS,
     FOLDINGS,
@@ -355,5 +355,9 @@ def _quantiles(
     count[strands.at] = strands.weighted
     count = count.take(buckets.at)
     for q, slots in ((0.99, buckets.p99), (0.5, buckets.p50)):
-        value[slots] = bucket_quantile(q, buckets.begins, buckets.bound, count)
+        classic = classic_quantile(q, buckets.firsts, buckets.bound, count)
+        if buckets.native.any():
+            own = native_quantile(q, buckets.firsts, buckets.low, buckets.bound, count)
+            classic = np.where(buckets.native, own, classic)
+        value[slots] = classic
         members[slots] = members[buckets.counted]

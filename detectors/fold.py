@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import begins, where
 from watchkeep.detectors.cells import Cell, Grid, Open, Stretches
+from watchkeep.detectors.native import Samples, unfold
 from watchkeep.detectors.roster import (
     COUNTS,
     FOLDINGS,
@@ -84,7 +85,15 @@ class Fold:
             frame: a data frame of this cluster.
             newest_ms: samples later than this are refused: their clock is ahead.
         """
-        rows = self._rows(frame, newest_ms)
+        samples = Samples(frame.series_id, frame.time_ms, frame.value)
+        if len(frame.histograms.series_id):
+            unfolded = unfold(self.roster, frame.histograms, newest_ms)
+            samples = Samples(
+                np.concatenate([samples.series_id, unfolded.series_id]),
+                np.concatenate([samples.time_ms, unfolded.time_ms]),
+                np.concatenate([samples.value, unfolded.value]),
+            )
+        rows = self._rows(samples, newest_ms)
         if not len(rows.slot):
             return
         first_ms = int(rows.time_ms.min())
@@ -119,10 +128,10 @@ class Fold:
             if cell is not None:
                 yield cell
 
-    def _rows(self, frame: Frame, newest_ms: int) -> "_Rows":
+    def _rows(self, samples: Samples, newest_ms: int) -> "_Rows":
         """Take out what can be folded, each series' samples in order; count the rest by reason."""
-        time_ms, value = frame.time_ms, frame.value
-        found = self.roster.table.find(frame.series_id)
+        series_id, time_ms, value = samples
+        found = self.roster.table.find(series_id)
         if not len(self.roster.table) or not len(found):
             self._drop("unknown_series", found < 0)
             return _NO_ROWS

@@ -17,7 +17,7 @@ from watchkeep.detectors import siblings
 from watchkeep.detectors.arrays import Arrays, Field, Slots, begins, where
 from watchkeep.detectors.idtable import IdTable
 from watchkeep.schemas.entity import EntityKind
-from watchkeep.schemas.frame import LabelSet
+from watchkeep.schemas.frame import LabelSet, MetricKind
 from watchkeep.schemas.labels import METRIC_NAME, SEPARATOR, parse, text
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, Signal, foldings
@@ -30,6 +30,8 @@ NOWHERE: Final = -1
 LATEST: Final = np.iinfo(np.int64).max
 # No real metric comes near, and sums of larger values could overflow.
 LARGEST: Final = 1e30
+# The buckets of classic histograms begin where the one below ends; this stands for that.
+CLASSIC: Final = float(np.finfo(np.float32).max)
 
 # Of a series: what is known of it, in one byte.
 COUNTS: Final = 1
@@ -51,6 +53,7 @@ STRANDS: Final = {
     "signal": Field("i4", NOWHERE),
     "member": Field("i4", NOWHERE),
     "le": Field("f4", 0.0),  # A bucket's upper bound.
+    "low": Field("f4", CLASSIC),  # Where a native histogram's bucket begins.
     **siblings.FIELDS,
 }
 MEMBERS: Final = {
@@ -135,6 +138,29 @@ class Refused(NamedTuple):
     example: str
 
 
+class Place(NamedTuple):
+    """What a strand is found by.
+
+    Attributes:
+        le: a bucket's upper bound; `low`: where a native histogram's begins.
+    """
+
+    signal: int
+    member: int
+    le: float = 0.0
+    low: float = CLASSIC
+
+
+class Native(NamedTuple):
+    """A native histogram: the signals and the member it feeds, and its buckets' slots so far."""
+
+    p99: int
+    average: int
+    rate: int
+    member: int
+    buckets: list[int]
+
+
 class Roster:
     """Who is who.
 
@@ -143,6 +169,7 @@ class Roster:
         series, strands, members, signals, entities: columns, by slot.
         watched: by signal slot; None where it is free. `names`: of members; `keys`: of entities.
         unwatched: what is dropped; a series of entry i has the strand -2 - i.
+        natives: native histograms, by the slot of their series.
         refused: by limit and entity.
         renewed: signals whose slot got a new meaning since this was last emptied.
         version: grows whenever a strand comes or goes.
@@ -163,6 +190,7 @@ class Roster:
         self.signal_slot: dict[Signal, int] = {}
         self.member_slot: dict[tuple[int, str], int] = {}
         self.entity_slot: dict[str, int] = {}
+        self.natives: dict[int, Native] = {}
         self.unwatched: list[Unwatched] = []
         self._unwatched_at: dict[tuple[str, str, str], int] = {}
         self.refused: dict[tuple[str, str], Refused] = {}
@@ -218,26 +246,39 @@ class Roster:
     def _describe(self, entries: list[LabelSet]) -> None:
         """Find the strand of each series, and begin anew where that has changed."""
         slots = self.table.find(np.array([e.series_id for e in entries], np.uint64)).tolist()
-        places = [self._placed(entry) for entry in entries]
-        strands = self._strands([place for place in places if not isinstance(place, int)])
-        series, foldings_ = self.series, self.signals["folding"]
-        for slot, entry, place in zip(slots, entries, places, strict=True):
-            strand = place if isinstance(place, int) else strands[place]
-            if strand != series["strand"][slot]:
-                for name, field in SERIES.items():
-                    series[name][slot] = field.fill
-                series["strand"][slot] = strand
-            flags = int(entry.kind) << KIND_SHIFT | int(series["flags"][slot]) & MOVED
-            if entry.labels.startswith(_META_FORMS):
-                flags |= META
-            if not isinstance(place, int):
-                if foldings_[place.signal] != FOLDINGS.index(Folding.MEAN):
-                    flags |= COUNTS
-                elif place.unsure:
-                    flags |= UNSURE
-            series["flags"][slot] = flags
+        found = [self._placed(entry) for entry in entries]
+        strands = self.strands_of([told[0] for told in found if not isinstance(told, int)])
+        for slot, entry, told in zip(slots, entries, found, strict=True):
+            if isinstance(told, int):
+                self._assign(slot, entry, told, None)
+                continue
+            place, part = told
+            self._assign(slot, entry, strands[place], part)
+            if part is Part.NATIVE:
+                family = Signal(*self.signal(place.signal)[:3], Folding.AVERAGE)
+                average = self.signal_slot[family]
+                rate = int(self.signals["partner"][average])
+                self.natives[slot] = Native(place.signal, average, rate, place.member, [])
 
-    def _placed(self, entry: LabelSet) -> "_Place | int":
+    def _assign(self, slot: int, entry: LabelSet, strand: int, part: Part | None) -> None:
+        """Give a series its strand; where that is another one, it begins anew."""
+        series = self.series
+        if strand != series["strand"][slot]:
+            for name, field in SERIES.items():
+                series[name][slot] = field.fill
+            series["strand"][slot] = strand
+        flags = int(entry.kind) << KIND_SHIFT | int(series["flags"][slot]) & MOVED
+        if entry.labels.startswith(_META_FORMS):
+            flags |= META
+        if part is not None:
+            signal = self.strands["signal"][strand]
+            if self.signals["folding"][signal] != FOLDINGS.index(Folding.MEAN):
+                flags |= COUNTS
+            elif part is Part.UNKNOWN:
+                flags |= UNSURE
+        series["flags"][slot] = flags
+
+    def _placed(self, entry: LabelSet) -> tuple[Place, Part] | int:
         """Find the signal and member that a series belongs to, or why it is dropped."""
         labels = parse(entry.labels)
         kind = EntityKind(entry.entity.partition("/")[0])
@@ -251,9 +292,8 @@ class Roster:
         if signal is None:
             return self._limited(entry, labels[METRIC_NAME], "signals_per_entity")
         if feed.part is Part.BUCKET:
-            return _Place(signal, NOWHERE, float(np.float32(feed.le)), unsure=False)
-        unsure = feed.part is Part.UNKNOWN
-        return _Place(signal, self._member(entity, entry), 0.0, unsure=unsure)
+            return Place(signal, NOWHERE, float(np.float32(feed.le))), feed.part
+        return Place(signal, self._member(entity, entry)), feed.part
 
     def _limited(self, entry: LabelSet, metric: str, limit: str) -> int:
         self._refuse(limit, entry.entity, entry)
@@ -324,6 +364,8 @@ class Roster:
             return None
         for signal in new:
             role, why = self._rules.role(feed.metric, feed.labels, signal.folding, kind)
+            if signal.folding is Folding.AVERAGE and entry.kind is MetricKind.HISTOGRAM:
+                role, why = Role.EVIDENCE, "Its quantiles tell more."
             kept = {name for name, _ in feed.labels} | {METRIC_NAME}
             folded = tuple(sorted(labels.keys() - kept))
             self._new_signal(entity, Watched(signal, role, why, feed.step_s, folded, entry.labels))
@@ -349,28 +391,27 @@ class Roster:
             self.steps.append(watched.step_s)
         self.renewed.append(slot)
 
-    def _strands(self, places: list["_Place"]) -> dict["_Place", int]:
+    def strands_of(self, places: list[Place]) -> dict[Place, int]:
         """Find the strands of places, new ones for new places."""
         columns, used = self.strands, self.strand_slots.used
         wanted = np.zeros(self.signal_slots.used + 1, bool)
         wanted[[place.signal for place in places]] = True
         # The last entry stands for NOWHERE, as -1 reads it.
         near = where(wanted[columns["signal"][:used]])
-        keys = (columns[name][near].tolist() for name in ("signal", "member", "le"))
-        known = dict(zip(zip(*keys, strict=True), near.tolist(), strict=True))
+        keys = (columns[name][near].tolist() for name in Place._fields)
+        known = dict(zip(map(Place._make, zip(*keys, strict=True)), near.tolist(), strict=True))
         found = {}
         for place in places:
-            key = place[:3]
-            strand = known.get(key)
+            strand = known.get(place)
             if strand is None:
-                strand = known[key] = self._new_strand(place)
+                strand = known[place] = self._new_strand(place)
             found[place] = strand
         return found
 
-    def _new_strand(self, place: "_Place") -> int:
+    def _new_strand(self, place: Place) -> int:
         strand = self.strand_slots.take()
         self.strands.grow(strand + 1)
-        for name, value in zip(("signal", "member", "le"), place[:3], strict=True):
+        for name, value in place._asdict().items():
             self.strands[name][strand] = value
         self.version += 1
         return strand
@@ -408,6 +449,11 @@ class Roster:
         signal = columns["signal"][: self.strand_slots.used].astype(np.int64)
         p99 = FOLDINGS.index(Folding.P99)
         at = where((signal != NOWHERE) & (self.signals["folding"].take(signal) == p99))
+        own = columns["low"].take(at) != np.float32(CLASSIC)
+        # A family that is sent both ways would be counted twice.
+        both = np.zeros(self.signal_slots.used, bool)
+        both[signal.take(at[own])] = True
+        at = at[own | ~both[signal.take(at)]]
         at = at.take(np.lexsort((columns["le"].take(at), signal.take(at))))
         firsts = where(begins(signal.take(at)))
         slots = signal.take(at.take(firsts))
@@ -420,6 +466,8 @@ class Roster:
         return Buckets(
             at,
             columns["le"].take(at).astype(np.float64),
+            columns["low"].take(at).astype(np.float64),
+            both[slots],
             firsts,
             slots,
             self.signals["partner"].take(slots).astype(np.int64),
@@ -482,26 +530,20 @@ class Buckets(NamedTuple):
     """The buckets of all histograms, by signal and bound.
 
     Attributes:
-        at: int64[k], their strands; `bound`: float64[k].
-        begins: int64[h], the first bucket of each histogram.
+        at: int64[k], their strands; `bound`, `low`: float64[k].
+        native: bool[h], whether their counts are their own, not of all below the bound.
+        firsts: int64[h], the first bucket of each histogram.
         p99, p50, counted: int64[h], the signals of each: its quantiles, and its rate.
     """
 
     at: Ints
     bound: npt.NDArray[np.float64]
-    begins: Ints
+    low: npt.NDArray[np.float64]
+    native: npt.NDArray[np.bool_]
+    firsts: Ints
     p99: Ints
     p50: Ints
     counted: Ints
-
-
-class _Place(NamedTuple):
-    """Where a series belongs; what its strand is found by, and whether its kind is a guess."""
-
-    signal: int
-    member: int
-    le: float
-    unsure: bool
 
 
 def _put(entries: list[Any], slot: int, entry: object) -> None:

@@ -49,6 +49,8 @@ def _sweep_series(roster: Roster, now_ms: int) -> None:
     slots = where(gone)
     if len(slots):
         roster.table.remove(slots)
+        for slot in roster.natives.keys() & set(slots.tolist()):
+            del roster.natives[slot]
         series.reset(slots)
 
 

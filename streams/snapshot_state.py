@@ -14,7 +14,7 @@ import numpy.typing as npt
 from watchkeep.detectors.arrays import Arrays, Slots
 from watchkeep.detectors.cells import Grid, Open
 from watchkeep.detectors.idtable import IdTable
-from watchkeep.detectors.roster import Refused, Roster, Unwatched, Watched
+from watchkeep.detectors.roster import Native, Refused, Roster, Unwatched, Watched
 from watchkeep.detectors.windows import new_runs
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Folding, Role, Signal
@@ -63,6 +63,7 @@ def capture_cluster(cluster: Cluster) -> State:
         "swept": fold.swept,
         "drops": fold.drops,
         "refused": [[*key, *refused] for key, refused in roster.refused.items()],
+        "natives": [[slot, *native] for slot, native in roster.natives.items()],
         "renewed": roster.renewed,
         "minute": [roster.minute, roster.new_this_minute],
         "channels": list(cluster.windows.runs),
@@ -123,6 +124,7 @@ def load_cluster(state: State, settings: Detect) -> Cluster:
             grid.open[index] = Open(**{name: column.copy() for name, column in cell.items()})
     fold.swept, fold.drops = head["swept"], Counter(head["drops"])
     roster.refused = {(limit, entity): Refused(*rest) for limit, entity, *rest in head["refused"]}
+    roster.natives = {slot: Native(*native) for slot, *native in head["natives"]}
     roster.renewed = head["renewed"]
     roster.minute, roster.new_this_minute = head["minute"]
     cluster.windows.restore(head["windows"])

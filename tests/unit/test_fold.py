@@ -119,7 +119,9 @@ def test_a_histogram_becomes_its_rate_and_quantiles() -> None:
                 (f"s_count:{pod}", 30_000 * i, n),
                 (f"s_sum:{pod}", 30_000 * i, n * 0.4),
             ]
-    signals = folded([samples], STEP_MS + 15_000, {"s_count": MetricKind.HISTOGRAM})
+    signals = folded(
+        [samples], STEP_MS + 15_000, dict.fromkeys(("s_count", "s_sum"), MetricKind.HISTOGRAM)
+    )
     assert signals["s"] == {0: 4.0}
     assert signals["p50(s)"] == pytest.approx({0: 0.1})
     # 99% are 237.6 of 240, and 236 lie below 1, the last bound.
