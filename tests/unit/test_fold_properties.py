@@ -88,8 +88,15 @@ def test_a_restart_changes_nothing(samples: list[Sample], cut: int, closed: int)
 def test_a_series_that_never_changes_changes_no_signal(
     samples: list[Sample], name: str, value: int
 ) -> None:
-    constant = every(name, 30_000, [value] * 20)
-    same(folded([samples + constant], kinds=_KINDS), folded([samples], kinds=_KINDS))
+    """A target shows one line more, at the times at which it is scraped."""
+    member = name.partition(":")[2]
+    scrapes = sorted({ms for other, ms, _ in samples if other.endswith(f":{member}")}) or [
+        0,
+        30_000,
+    ]
+    constant = [(name, ms, float(value)) for ms in scrapes]
+    with_it = sorted(samples + constant, key=lambda sample: sample[1])
+    same(folded([with_it], kinds=_KINDS), folded([samples], kinds=_KINDS))
 
 
 def forward(fold: Fold, minutes: Sequence[int]) -> None:
