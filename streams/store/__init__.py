@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from watchkeep.streams.store.catalogue import CatalogueTables
 from watchkeep.streams.store.connection import check, open_database, place
 from watchkeep.streams.store.curves import CurveTables
 from watchkeep.streams.store.detect import DetectTables
@@ -14,7 +15,15 @@ from watchkeep.streams.store.places import LeaseTables, PlaceTables
 __all__ = ["PgStore", "check", "migrate", "open_store", "place"]
 
 
-class PgStore(CurveTables, DetectTables, IncidentTables, NotifyTables, PlaceTables, LeaseTables):
+class PgStore(
+    CatalogueTables,
+    CurveTables,
+    DetectTables,
+    IncidentTables,
+    NotifyTables,
+    PlaceTables,
+    LeaseTables,
+):
     """All that the stages keep, in one database."""
 
 

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from watchkeep.schemas.errors import StoreAnewError
 from watchkeep.streams import snapshot
 from watchkeep.streams.ports import Place
-from watchkeep.streams.store.connection import Connection, Database, Tables
+from watchkeep.streams.store.connection import Connection, Database, Tables, signed
 from watchkeep.streams.stores import Claim, Rollups, Snapshot, Write
 
 _ROLLUP: Final = """
@@ -40,6 +40,17 @@ _SAVE: Final = """
 UPDATE snapshots SET applied_offset = %s, record_hash = %s, settings = %s, manifest = %s,
                      unsaved = 0, saved_at = now()
 WHERE partition = %s AND token = %s AND applied_offset = %s
+"""
+
+# Roles and rules change with the settings, but most of the time nothing does.
+_SIGNAL: Final = """
+INSERT INTO signals AS old (signal_id, entity, metric, labels, unit, folding, role, why, step_s)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (signal_id) DO UPDATE SET
+    unit = excluded.unit, folding = excluded.folding, role = excluded.role, why = excluded.why,
+    step_s = excluded.step_s
+WHERE (old.unit, old.folding, old.role, old.why, old.step_s) IS DISTINCT FROM
+      (excluded.unit, excluded.folding, excluded.role, excluded.why, excluded.step_s)
 """
 
 # Of each process that writes there is one row; those of processes that are gone are swept.
@@ -101,22 +112,18 @@ class DetectTables(Tables):
             for day in sorted(days - self._days):
                 await cursor.execute("SELECT rollups_partition(%s)", [day])
             names = {
-                _signed(s.signal_id): (
-                    _signed(s.signal_id),
+                s.signal_id: (
+                    signed(s.signal_id),
                     s.entity,
                     s.metric,
                     Jsonb(dict(s.labels)),
-                    s.unit,
+                    *s[4:],
                 )
                 for batch in batches
                 for s in batch.signals
             }
             # In one order everywhere, so that two writers never wait for each other.
-            await cursor.executemany(
-                "INSERT INTO signals (signal_id, entity, metric, labels, unit) "
-                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                [names[name] for name in sorted(names)],
-            )
+            await cursor.executemany(_SIGNAL, [names[name] for name in sorted(names)])
             for group in _alike(batches):
                 await cursor.execute(_ROLLUP, _columns(group))
         self._days |= days
@@ -156,10 +163,6 @@ async def _save(connection: Connection, saved: Snapshot) -> bool:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC).date()
-
-
-def _signed(number: int) -> int:
-    return number - 2**64 if number >= 2**63 else number
 
 
 def _alike(batches: Sequence[Rollups]) -> list[list[Rollups]]:
