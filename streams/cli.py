@@ -12,6 +12,7 @@ from watchkeep.schemas.settings import Settings
 from watchkeep.streams import config as configuration
 from watchkeep.streams import running
 from watchkeep.streams.cli_shop import shop, wishes
+from watchkeep.streams.cli_signals import signals
 
 # Stages and commands import what they need when they run: help and errors come at once.
 # ruff: noqa: PLC0415
@@ -120,6 +121,9 @@ def alerts(ctx: click.Context, *, follow: bool, as_json: bool) -> None:
 
     settings = running.resolved(_settings(ctx))
     asyncio.run(show(settings.broker.bootstrap, follow=follow, as_json=as_json))
+
+
+main.add_command(signals)
 
 
 @main.group()

@@ -57,6 +57,7 @@ class Heard(NamedTuple):
     Attributes:
         elected: the shards in which it is the one that is folded.
         shards: those that have heard it.
+        told_ms: when detect told this last, by the store's clock.
     """
 
     cluster: str
@@ -65,6 +66,7 @@ class Heard(NamedTuple):
     heard_ms: int
     elected: int
     shards: int
+    told_ms: int
 
 
 class CatalogueStore(Protocol):

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from watchkeep.streams.catalogue import Catalogue, DroppedRow, RefusalRow, SenderRow
 from watchkeep.streams.lookup import Count, Heard, LastCell, Watched, by_name
+from watchkeep.streams.ports import Clock
 from watchkeep.streams.stores import Rollups, SignalRow
 
 
@@ -21,10 +22,12 @@ class MemoryCatalogue:
         catalogues: by shard.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.signals: dict[int, SignalRow] = {}
         self.catalogues: dict[int, Catalogue] = {}
         self._last: dict[int, LastCell] = {}
+        self._told_ms: dict[int, int] = {}
 
     def _note(self, batch: Rollups) -> None:
         """Take note of names and of the last cells."""
@@ -46,7 +49,9 @@ class MemoryCatalogue:
 
     async def write_catalogue(self, catalogues: Sequence[Catalogue]) -> None:
         """Replace what is known of shards."""
-        self.catalogues.update({catalogue.shard: catalogue for catalogue in catalogues})
+        for catalogue in catalogues:
+            self.catalogues[catalogue.shard] = catalogue
+            self._told_ms[catalogue.shard] = self._clock.now_ms()
 
     def _watched(self) -> Iterator[Watched]:
         for catalogue in self.catalogues.values():
@@ -95,9 +100,12 @@ class MemoryCatalogue:
     async def senders(self) -> Sequence[Heard]:
         """Read who sends, in the order of cluster and replica."""
         found: defaultdict[tuple[str, str], list[SenderRow]] = defaultdict(list)
-        for catalogue in self.catalogues.values():
+        told_ms: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for shard, catalogue in self.catalogues.items():
             for row in catalogue.senders:
-                found[row.cluster, row.replica].append(row)
+                name = row.cluster, row.replica
+                found[name].append(row)
+                told_ms[name] = max(told_ms[name], self._told_ms[shard])
         return [
             Heard(
                 *name,
@@ -105,6 +113,7 @@ class MemoryCatalogue:
                 heard_ms=max(row.heard_ms for row in rows),
                 elected=sum(row.elected for row in rows),
                 shards=len(rows),
+                told_ms=told_ms[name],
             )
             for name, rows in sorted(found.items())
         ]

@@ -43,8 +43,7 @@ class MemoryStore(MemoryCatalogue):
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        super().__init__()
-        self._clock = clock or ManualClock()
+        super().__init__(clock or ManualClock())
         self.snapshots: dict[int, Saved] = {}
         self.rollups: dict[tuple[int, int], tuple[float, float, float]] = {}
         self.windows: dict[tuple[str, int], Window] = {}

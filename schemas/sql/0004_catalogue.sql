@@ -48,6 +48,7 @@ CREATE TABLE senders (
     replica text NOT NULL,
     newest_ms bigint NOT NULL,
     heard_ms bigint NOT NULL,
-    elected boolean NOT NULL
+    elected boolean NOT NULL,
+    told_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX senders_by_shard ON senders (shard);

@@ -75,7 +75,8 @@ WHERE entity = ANY(%s)
 """
 
 _SENDERS: Final = """
-SELECT cluster, replica, max(newest_ms), max(heard_ms), count(*) FILTER (WHERE elected), count(*)
+SELECT cluster, replica, max(newest_ms), max(heard_ms), count(*) FILTER (WHERE elected), count(*),
+       (extract(epoch FROM max(told_at)) * 1000)::bigint
 FROM senders GROUP BY cluster, replica
 """
 
