@@ -126,6 +126,28 @@ def alerts(ctx: click.Context, *, follow: bool, as_json: bool) -> None:
 main.add_command(signals)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool) -> None:
+    """Look through the whole way of the data, and say what is wrong and what to do.
+
+    Settings, broker, database, who sends, what is folded, which limits refuse, what is dropped.
+    The exit code is 1 when something is bad, and 0 otherwise.
+
+    \b
+    Example: watchkeep doctor --json | jq 'select(.level != "ok")'
+    """  # noqa: D301 - Click's own mark.
+    from rich.console import Console
+
+    from watchkeep.streams.doctor import Level, examine, show
+    from watchkeep.streams.gateway import WallClock
+
+    found = asyncio.run(examine(ctx.obj, WallClock()))
+    show(Console(highlight=False), found, as_json=as_json)
+    sys.exit(any(finding.level is Level.BAD for finding in found))
+
+
 @main.group()
 def config() -> None:
     """Check the settings, or show those in force."""

@@ -174,7 +174,7 @@ def show(console: Console, told: Explained, *, as_json: bool) -> None:
     if as_json:
         console.out(json.dumps(_record(told)), highlight=False)
         return
-    console.print(Text(plain(told.series, _NAME_MAX), "bold"))
+    console.print(Text(plain(told.series, _NAME_MAX), "bold"), soft_wrap=True)
     console.print()
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)

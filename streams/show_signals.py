@@ -179,8 +179,11 @@ def print_entity(console: Console, shown: Shown) -> None:
     members = max((one.feed.members for one in watched), default=0)
     name = Text(plain(entity.title), "bold")
     console.print(name.append(f", a {entity.kind} in cluster {plain(entity.cluster)}", "not bold"))
-    told = f"{_many(len(watched), 'signal')} of {_many(members, 'member')}, {len(page):,} may page"
-    console.print(f"{told}\n\n[bold]May page[/]\n" if page else f"{told}: it is never paged for")
+    told = _many(len(watched), "signal") + (f" of {_many(members, 'member')}" if members else "")
+    if page:
+        console.print(f"{told}, {len(page):,} may page\n\n[bold]May page[/]\n")
+    else:
+        console.print(f"{told}: it is never paged for")
     for one in page:
         _print_page(console, one)
     if evidence:
@@ -276,7 +279,7 @@ def _value(one: Watched) -> Text:
 
 def _add_columns(table: Table) -> None:
     table.add_column("signal", overflow="fold")
-    table.add_column("value", justify="right")
+    table.add_column("value", justify="right", no_wrap=True)
     table.add_column("folding", no_wrap=True)
     for heading in ("step", "series", "members"):
         table.add_column(heading, justify="right", no_wrap=True)

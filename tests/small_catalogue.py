@@ -69,7 +69,8 @@ def cells(at_ms: int = AT_MS) -> Rollups:
     )
 
 
-async def fill(store: MemoryStore | PgStore, at_ms: int = AT_MS) -> None:
-    """Write it all."""
+async def fill(store: MemoryStore | PgStore, at_ms: int = AT_MS, heard_ms: int = AT_MS) -> None:
+    """Write it all, as if its cells and its senders were of other times."""
     await store.write_rollups([cells(at_ms)], Write("a", 1))
-    await store.write_catalogue([SHARD])
+    senders = [sender._replace(heard_ms=heard_ms, newest_ms=heard_ms) for sender in SENDERS]
+    await store.write_catalogue([SHARD._replace(senders=tuple(senders))])
