@@ -6,6 +6,7 @@ reads no markup.
 
 import difflib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -312,6 +313,14 @@ def _named(key: str) -> dict[str, object]:
     return {"entity": key, "title": entity.title, **entity._asdict()}
 
 
+def _numbers(record: dict[str, object]) -> dict[str, object]:
+    """Leave out what JSON has no numbers for: gauges may be infinite."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+
+
 def _described(one: Watched) -> dict[str, object]:
     signal, feed, last = one
     return {
@@ -319,9 +328,9 @@ def _described(one: Watched) -> dict[str, object]:
         "signal_id": f"{signal.signal_id:016x}",
         "title": title(signal),
         "labels": dict(signal.labels),
-        **{name: value for name, value in feed._asdict().items() if name != "signal_id"},
+        **_numbers({name: value for name, value in feed._asdict().items() if name != "signal_id"}),
         "ready": readiness(one),
-        "last": None if last is None else last._asdict(),
+        "last": None if last is None else _numbers(last._asdict()),
     }
 
 

@@ -48,7 +48,7 @@ SHARD = Catalogue(
     (
         FED,
         FED._replace(signal_id=2, series=30, members=2, value=None, at_ms=0),
-        FED._replace(signal_id=3, series=30, members=2, asleep=True, folded=()),
+        FED._replace(signal_id=3, series=30, members=2, asleep=True, value=float("inf"), folded=()),
     ),
     (INFO, INFO._replace(metric="other_info", series=4)),
     (REFUSED, REFUSED._replace(entity="", limit="late", count=99)),
@@ -102,7 +102,8 @@ async def test_what_is_watched_is_read_back(store: Store) -> None:
     assert errors.signal == ERRORS
     assert errors.feed == FED
     assert errors.last == LastCell(AT_MS, 7.5, 7.0, 0.5, None, 6.0, 0.25)
-    assert (p50.feed.value, p50.feed.at_ms, p99.feed.asleep) == (None, 0, True)
+    assert (p50.feed.value, p50.feed.at_ms) == (None, 0)
+    assert (p99.feed.value, p99.feed.asleep, p99.feed.folded) == (float("inf"), True, ())
     assert [w.signal for w in await store.watched([NODE, "workload/c/x/y"])] == [LOAD]
     assert await store.newest_cell_ms() == AT_MS
 

@@ -172,3 +172,13 @@ async def test_programs_read_json() -> None:
     assert told["page"][1]["title"] == 'http_requests_total{code="5xx"}'
     assert told["page"][1]["at_ms"] == AT_MS
     assert told["page"][1]["last"]["warmup"] == 1.0
+
+
+async def test_infinity_is_no_json_number() -> None:
+    store, console = MemoryStore(), Console(width=100)
+    await fill(store)
+    endless = tuple(feed._replace(value=float("inf")) for feed in SHARD.feeds)
+    await store.write_catalogue([SHARD._replace(feeds=endless)])
+    with console.capture() as capture:
+        await list_signals(store, console, "*", URL, as_json=True)
+    assert {json.loads(line)["value"] for line in capture.get().splitlines()} == {None}
