@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -15,6 +16,9 @@ from watchkeep.schemas.frame import MetricKind
 from watchkeep.schemas.labels import text
 from watchkeep.schemas.settings import Gateway
 from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role
+from watchkeep.streams import explain_series
+from watchkeep.streams.cli import main
+from watchkeep.streams.cli_signals import _KINDS
 from watchkeep.streams.explain_series import FOLDINGS, Explained, explain, show
 
 CART = (
@@ -111,6 +115,24 @@ def test_programs_are_told_too(kind: MetricKind) -> None:
     told = json.loads(capture.get())
     assert told["entity"] == "workload/prod/shop/cart"
     assert bool(told["signals"]) is (kind is MetricKind.COUNTER) is (told["dropped"] is None)
+
+
+def test_it_is_a_command_that_asks_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain_series, "rules_of", lambda _: FewRules())
+    done = CliRunner().invoke(main, ["signals", "explain", CART, "--kind", "counter", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["part"] == "counter"
+
+
+def test_a_series_that_the_shell_has_eaten_into_is_told_in_one_line() -> None:
+    done = CliRunner().invoke(main, ["signals", "explain", "up{job=x}"])
+    assert done.exit_code == 2
+    assert "in single quotes" in done.output
+    assert done.output.count("\n") == 1
+
+
+def test_every_kind_may_be_named() -> None:
+    assert set(_KINDS) == {kind.name.lower() for kind in MetricKind}
 
 
 names = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]*", fullmatch=True)
