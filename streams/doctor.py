@@ -38,7 +38,8 @@ LIMITS: Final[Mapping[str, str]] = {
     "signals_per_entity": _RULE,
     "entities": "see with `watchkeep signals list` whether an entity rule makes too many of one "
     "thing, or raise the limit",
-    "members_per_entity": "see whether an entity rule puts strangers together, or raise the limit",
+    "members_per_entity": "further ones are folded as one: see whether an entity rule puts "
+    "strangers together, or raise the limit",
     "new_series_per_minute": "find the label that changes all the time, and drop it at the sender "
     "or its metric with a rule",
 }
@@ -47,6 +48,9 @@ _REASONS: Final[Mapping[str, str]] = {
     "late": "see why they come after their cell has closed, or raise detect.grace_s",
     "not_newer": "see whether two senders send the same series: each of a pair needs a replica "
     "label that gateway.replica_labels names",
+    "before_1970": "see which exporter sets such times",
+    "negative_counter": "tell its kind with a rule: what goes below zero is no counter",
+    "too_large": "see which exporter sends such values; none is real",
     "unknown_series": "wait ten minutes after a start in the middle of the log; labels are sent "
     "again by then",
 }
@@ -168,15 +172,9 @@ def of_senders(
         return [Finding(Level.BAD, "senders", "nobody has been heard yet", advice)]
     told_ms = max(sender.told_ms for sender in senders)
     found = [] if now_ms is None else [_report(told_ms, now_ms)]
-    clusters: defaultdict[str, list[Heard]] = defaultdict(list)
-    for sender in senders:
-        clusters[sender.cluster].append(sender)
     # What is known is as old as the report: who is silent was silent then.
     then_ms = told_ms if now_ms is not None else max(sender.heard_ms for sender in senders)
-    for pair in clusters.values():
-        alive = any(then_ms - sender.heard_ms <= _SILENT_S * 1000 for sender in pair)
-        found += [_sender(sender, then_ms, pair=len(pair) > 1, alive=alive) for sender in pair]
-    return found
+    return found + [_sender(sender, then_ms) for sender in senders]
 
 
 def _report(told_ms: int, now_ms: int) -> Finding:
@@ -186,17 +184,16 @@ def _report(told_ms: int, now_ms: int) -> Finding:
     return Finding(Level.BAD, "senders", told, "see whether `watchkeep detect` runs, and its log")
 
 
-def _sender(sender: Heard, then_ms: int, *, pair: bool, alive: bool) -> Finding:
+def _sender(sender: Heard, then_ms: int) -> Finding:
     silent_s = max(0, then_ms - sender.heard_ms) / 1000
     behind_s = max(0, sender.heard_ms - sender.newest_ms) / 1000
     told = f"cluster {plain(sender.cluster)}"
     if sender.replica:
-        told += f", replica {plain(sender.replica)}"
-    if pair:
-        told += f", {_elected(sender)}"
+        told += f", replica {plain(sender.replica)}, {_elected(sender)}"
     told += f": heard {duration(silent_s)} ago, its samples {duration(behind_s)} behind"
     if silent_s > _SILENT_S:
-        level = Level.WARN if alive else Level.BAD
+        # Another one of its group would have been elected by now, if there were one.
+        level = Level.BAD if 2 * sender.elected > sender.shards else Level.WARN
         return Finding(level, "senders", told, "see whether that Prometheus runs and can write")
     if behind_s > _BEHIND_S:
         advice = "it works off a backlog, and nothing pages until it is done"

@@ -92,12 +92,12 @@ def test_of_a_pair_it_is_told_who_is_elected() -> None:
     assert told[3].startswith("cluster prod, replica c, elected in 7 of 64 shards: ")
 
 
-def test_one_of_a_pair_may_be_silent_but_not_both() -> None:
+def test_a_silent_sender_is_bad_unless_another_took_over() -> None:
     silent_a, silent_b = (one._replace(heard_ms=AT_MS - 120_000) for one in (A, B))
     assert levels(judged(A, silent_b)) == ["ok", "ok", "warn"]
-    assert levels(judged(silent_a, silent_b)) == ["ok", "bad", "bad"]
-    other = silent_a._replace(cluster="test")
-    assert levels(judged(A, other)) == ["ok", "ok", "bad"]
+    assert levels(judged(A, silent_b._replace(elected=3))) == ["ok", "ok", "warn"]
+    assert levels(judged(silent_a, silent_b)) == ["ok", "bad", "warn"]
+    assert levels(judged(A, silent_a._replace(replica="other"))) == ["ok", "ok", "bad"]
 
 
 def test_a_backlog_is_told() -> None:
