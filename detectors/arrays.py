@@ -1,7 +1,7 @@
 """State as a struct of arrays over dense slots.
 
-A slot is an index that one series or signal keeps for as long as it lives. Arrays grow by doubling
-and freed slots are used again, so state is bounded by what is alive.
+A slot is an index that one series or signal keeps for as long as it lives. Arrays grow by a
+quarter and freed slots are used again, so state is bounded by what is alive.
 """
 
 from collections.abc import Mapping
@@ -52,8 +52,15 @@ class Arrays:
         """Give a whole column; index it with slots."""
         return self._columns[name]
 
+    @property
+    def nbytes(self) -> int:
+        """Tell how much memory the columns take."""
+        return sum(column.nbytes for column in self._columns.values())
+
     def grow(self, size: int) -> None:
         """Make room for slots below `size`; new ones hold their field's fill."""
+        if size <= len(next(iter(self._columns.values()))):
+            return
         for name, field in self._fields.items():
             self._columns[name] = grown(self._columns[name], size, field.fill)
 
@@ -73,9 +80,21 @@ class Arrays:
 
 
 def grown(column: npt.NDArray[Any], size: int, fill: float) -> npt.NDArray[Any]:
-    """Return a column with room for `size` slots, at least doubled when it has to grow."""
+    """Return a column with room for `size` slots, a quarter larger when it has to grow."""
     if size <= len(column):
         return column
-    larger = np.full(max(size, 2 * len(column), 16), fill, column.dtype)
+    larger = np.full(max(size, len(column) * 5 // 4, 16), fill, column.dtype)
     larger[: len(column)] = column
     return larger
+
+
+def begins(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Tell which entries begin a run of equal ones."""
+    result = np.ones(len(column), bool)
+    np.not_equal(column[1:], column[:-1], out=result[1:])
+    return result
+
+
+def where(flags: npt.NDArray[np.bool_]) -> SlotArray:
+    """Find the entries that are true; `flatnonzero` without its detours."""
+    return flags.nonzero()[0]

@@ -45,6 +45,23 @@ class Channel(Protocol):
         """The columns of its state."""
         ...
 
+    def seed(
+        self,
+        state: Arrays,
+        slots: SlotArray,
+        value: npt.NDArray[np.float64],
+        cells: npt.NDArray[np.int64],
+    ) -> None:
+        """Learn that signals that are new here had one value all along.
+
+        Args:
+            state: its columns; changed in place.
+            slots: int64[n], each at most once, none ever stepped.
+            value: float64[n]; NaN where it isn't known.
+            cells: int64[n], for how many cells they had it.
+        """
+        ...
+
     def step(
         self,
         state: Arrays,

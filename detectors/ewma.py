@@ -49,6 +49,19 @@ class Ewma:
         "far_cells": Field("i4", 0),
     }
 
+    def seed(
+        self,
+        state: Arrays,
+        slots: SlotArray,
+        value: npt.NDArray[np.float64],
+        cells: npt.NDArray[np.int64],
+    ) -> None:
+        """Learn that signals had one value all along; see the contract."""
+        known = np.abs(value) < _LARGEST
+        slots = slots[known]
+        state["mean"][slots] = value[known]
+        state["cells"][slots] = np.minimum(cells[known], np.iinfo(np.int32).max - 1)
+
     def step(
         self,
         state: Arrays,

@@ -1,125 +1,81 @@
 """Fold: samples of many series become a few signals on a time grid.
 
-Each sample stands for the time since the sample before it, at most `hold_s`: a counter's as the
-rate over that time, a gauge's as its value. These stretches are spread over the cells that they
-cover. When a cell closes, each series has its mean over the part it covered; a series that says
-nothing in a cell stands for its last value while that is not older than `hold_s`. A signal is the
-sum of its series' rates, or the mean of its series' values.
+Each sample stands for the time since the sample before it, at most `hold_s`: a counter's as the rate
+over that time, a gauge's as its value. These stretches are spread over the cells that they cover, and
+added to their strands (see roster) as they come. When a cell closes, a series that has said nothing
+up to its end stands for its last rate or value while that is not older than `hold_s`.
 
-Everything is columns; Python loops run over new series and over cells, never over samples.
+Series whose value has never changed take no part: one more or less of them changes nothing.
+
+Everything is columns; Python's loops run over new series and over cells, never over samples.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import Arrays, Field, Slots, grown
-from watchkeep.detectors.signals import Signal, signal_of
+from watchkeep.detectors.arrays import begins, where
+from watchkeep.detectors.cells import Cell, Grid, Open, Stretches
+from watchkeep.detectors.roster import (
+    COUNTS,
+    FOLDINGS,
+    LARGEST,
+    META,
+    MOVED,
+    NEVER,
+    NOWHERE,
+    UNSURE,
+    Roster,
+)
+from watchkeep.detectors.sweep import EVERY_MS, sweep
 from watchkeep.schemas.frame import Frame, LabelSet
-from watchkeep.schemas.labels import parse
 from watchkeep.schemas.settings import Detect
+from watchkeep.schemas.signal import Folding
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Strands = npt.NDArray[np.int32]
 
-_FIRST_SPAN_MS = 3_600_000
-# Sums of larger values overflow; no real metric comes near.
-_LARGEST = 1e150
-_NEVER = -1
-_UNWATCHED = -1
-
-_FIELDS = {
-    "signal": Field("i4", _UNWATCHED),
-    "member": Field("i4", 0),
-    "counter": Field("?", 0),
-    "last_ms": Field("i8", _NEVER),
-    "last_value": Field("f8", 0.0),
-    # What the series stands for while it says nothing: its last rate or value.
-    "held": Field("f8", np.nan),
-}
-
-
-class Cell(NamedTuple):
-    """A closed cell of the grid.
-
-    Attributes:
-        begin_ms: its begin.
-        slots: int64[n], the signals that have a value, ascending.
-        value: float64[n].
-        members: int32[n], members that the value is folded over.
-    """
-
-    begin_ms: int
-    slots: Ints
-    value: Floats
-    members: npt.NDArray[np.int32]
-
-
-@dataclass(slots=True)
-class OpenCell:
-    """A cell that still takes samples: by series, value x time and time covered, in ms."""
-
-    weighted: Floats
-    covered: Floats
+_STALE: Final = np.uint64(0x7FF0_0000_0000_0002)
+# A signal of unknown kind counts if it has risen so often, and fallen only to begin anew.
+_RISES: Final = 60
+_RISES_A_RESET: Final = 20
 
 
 class Fold:
     """The series and signals of one cluster in one shard.
 
     Attributes:
-        signals: by signal slot.
+        grids: by the width of their cells, in seconds.
+        swept: when slots were last freed, in units of `EVERY_MS`.
         drops: samples that were not folded, by a named reason.
     """
 
     def __init__(self, settings: Detect) -> None:
-        self._step_ms = settings.step_s * 1000
         self._grace_ms = round(settings.grace_s * 1000)
         self._hold_ms = round(settings.hold_s * 1000)
-        self._kept = frozenset(settings.kept_labels)
-        self.series = Arrays(_FIELDS)
-        self.slots = Slots()
-        self.slot_of: dict[int, int] = {}
-        self._sorted_ids: npt.NDArray[np.uint64] | None = None
-        self._sorted_slots: Ints = np.empty(0, np.int64)
-        self.signals: list[Signal] = []
-        self._signal_slot: dict[Signal, int] = {}
-        self.members: dict[str, int] = {}
-        self.open: dict[int, OpenCell] = {}
-        self.next_cell = _NEVER
+        self.roster = Roster(settings)
+        self.grids: dict[int, Grid] = {}
         self.drops: Counter[str] = Counter()
+        self.swept = NEVER
+        self._mark = np.empty(0, np.int32)
 
-    def learn(self, label_sets: Iterable[LabelSet]) -> None:
+    @property
+    def nbytes(self) -> int:
+        """Tell how much memory series, strands and members take, in open cells too."""
+        cells = sum(cell.nbytes for cell in self._open_cells())
+        return self.roster.nbytes + cells + self._mark.nbytes
+
+    def _open_cells(self) -> list[Open]:
+        return [cell for grid in self.grids.values() for cell in grid.open.values()]
+
+    def learn(self, label_sets: Iterable[LabelSet], time_ms: int) -> None:
         """Take in the labels of series that are new, or whose kind has become known."""
-        for entry in label_sets:
-            slot = self.slot_of.get(entry.series_id)
-            if slot is None:
-                slot = self.slots.take()
-                self.slot_of[entry.series_id] = slot
-                self._sorted_ids = None
-                self.series.grow(slot + 1)
-            self._describe(slot, entry)
-
-    def _describe(self, slot: int, entry: LabelSet) -> None:
-        signal = signal_of(entry.entity, parse(entry.labels), entry.kind, self._kept)
-        if signal is None:
-            self.series["signal"][slot] = _UNWATCHED
-            return
-        self.series["signal"][slot] = self.signal_slot(signal)
-        self.series["counter"][slot] = signal.counter
-        member = f"{entry.entity}\n{entry.member}"
-        self.series["member"][slot] = self.members.setdefault(member, len(self.members))
-
-    def signal_slot(self, signal: Signal) -> int:
-        """Find a signal's slot, a new one for a new signal."""
-        slot = self._signal_slot.setdefault(signal, len(self.signals))
-        if slot == len(self.signals):
-            self.signals.append(signal)
-        return slot
+        self.roster.learn(label_sets, time_ms)
 
     def add(self, frame: Frame, newest_ms: int) -> None:
         """Fold the samples of a frame into the open cells.
@@ -131,159 +87,252 @@ class Fold:
         rows = self._rows(frame, newest_ms)
         if not len(rows.slot):
             return
-        if self.next_cell == _NEVER:
-            # One sample from long ago must not open years of cells.
-            begin_ms = max(int(rows.time_ms.min()), newest_ms - _FIRST_SPAN_MS)
-            self.next_cell = begin_ms // self._step_ms
-        self._spread(self._stretches(rows))
+        first_ms = int(rows.time_ms.min())
+        beats = self._beats(rows)
+        stretches = self._stretches(rows)
+        steps = self.roster.steps
+        for step_s in steps:
+            grid = self.grids.setdefault(step_s, Grid(step_s * 1000))
+            grid.begin(first_ms, newest_ms)
+            grid.see(beats, self.roster)
+            mine = stretches
+            if len(steps) > 1:
+                signal = self.roster.strands["signal"].take(stretches.owner)
+                mine = mine.pick(where(self.roster.signals["step_s"].take(signal) == step_s))
+            late = grid.spread(mine, self.roster)
+            if late:
+                self.drops["late"] += late
 
     def close(self, time_ms: int) -> Iterator[Cell]:
-        """Close the cells whose end lies a grace or more before `time_ms`, in order."""
-        while self.next_cell != _NEVER and (
-            (self.next_cell + 1) * self._step_ms + self._grace_ms <= time_ms
-        ):
-            index = self.next_cell
-            self.next_cell = self._after(index, time_ms)
-            cell = self._close_one(index)
-            if len(cell.slots):
+        """Close the cells whose end lies a grace or more before `time_ms`, in order of their ends."""
+        while due := [
+            (grid.next_end_ms, step_s)
+            for step_s, grid in self.grids.items()
+            if grid.next_cell != NEVER and grid.next_end_ms + self._grace_ms <= time_ms
+        ]:
+            end_ms, step_s = min(due)
+            self._tell_apart()
+            cell = self.grids[step_s].close(self.roster, self._hold_ms, time_ms)
+            if end_ms // EVERY_MS > self.swept:
+                self.swept = end_ms // EVERY_MS
+                sweep(self.roster, self._open_cells(), end_ms)
+            if cell is not None:
                 yield cell
 
-    def _after(self, index: int, time_ms: int) -> int:
-        """Find the cell to close next: where nobody says anything for long, cells are skipped."""
-        last_ms = self.series["last_ms"]
-        heard_ms = int(last_ms.max()) if len(last_ms) else _NEVER
-        silent = (index + 1) * self._step_ms > heard_ms + self._hold_ms and not self.open
-        return max(index + 1, time_ms // self._step_ms - 1) if silent else index + 1
-
-    def _close_one(self, index: int) -> Cell:
-        series = self.series
-        begin_ms, end_ms = index * self._step_ms, (index + 1) * self._step_ms
-        size = len(series["last_ms"])
-        held_ms = series["last_ms"]
-        value = np.where(
-            (held_ms != _NEVER) & (held_ms < end_ms) & (end_ms - held_ms <= self._hold_ms),
-            series["held"],
-            np.nan,
-        )
-        if (cell := self.open.pop(index, None)) is not None:
-            weighted, covered = grown(cell.weighted, size, 0), grown(cell.covered, size, 0)
-            np.divide(weighted[:size], covered[:size], out=value, where=covered[:size] > 0)
-        rows = np.flatnonzero(~np.isnan(value) & (series["signal"] != _UNWATCHED))
-        return self._by_signal(begin_ms, rows, value[rows])
-
-    def _by_signal(self, begin_ms: int, rows: Ints, value: Floats) -> Cell:
-        signal = self.series["signal"][rows].astype(np.int64)
-        count = np.bincount(signal, minlength=len(self.signals))
-        total = np.bincount(signal, weights=value, minlength=len(self.signals))
-        slots = np.flatnonzero(count)
-        counter = np.zeros(len(self.signals), bool)
-        counter[signal] = self.series["counter"][rows]
-        folded = np.where(counter[slots], total[slots], total[slots] / count[slots])
-        pairs = np.unique((signal << 32) | self.series["member"][rows])
-        members = np.bincount(pairs >> 32, minlength=len(self.signals))
-        return Cell(begin_ms, slots, folded, members[slots].astype(np.int32))
-
     def _rows(self, frame: Frame, newest_ms: int) -> "_Rows":
-        """Sort a frame's samples by series, and drop what can't be folded, with its reason."""
-        slot = self._slots_of(frame.series_id)
-        watched = slot >= 0
-        watched[watched] = self.series["signal"][slot[watched]] != _UNWATCHED
-        in_time = (frame.time_ms >= 0) & (frame.time_ms <= newest_ms)
-        self._drop("unknown_series", slot < 0)
-        self._drop("clock_ahead", watched & (frame.time_ms > newest_ms))
-        keep = np.flatnonzero(watched & in_time)
-        keep = keep[np.argsort(slot[keep], kind="stable")]
-        rows = _Rows(slot[keep], frame.time_ms[keep], frame.value[keep])
-        newer = self._newer(rows)
+        """Take out what can be folded, each series' samples in order; count the rest by reason."""
+        time_ms, value = frame.time_ms, frame.value
+        found = self.roster.table.find(frame.series_id)
+        if not len(self.roster.table) or not len(found):
+            self._drop("unknown_series", found < 0)
+            return _NO_ROWS
+        slot = found.astype(np.int64)
+        strand = self.roster.series["strand"].take(slot)
+        if found.min() < 0 or strand.min() < 0 or time_ms.min() < 0 or time_ms.max() > newest_ms:
+            watched = (found >= 0) & (strand >= 0)
+            self._drop("unknown_series", found < 0)
+            self._drop("clock_ahead", watched & (time_ms > newest_ms))
+            self._drop("before_1970", watched & (time_ms < 0))
+            at = where(watched & (time_ms >= 0) & (time_ms <= newest_ms))
+            slot, strand = slot.take(at), strand.take(at)
+            time_ms, value = time_ms.take(at), value.take(at)
+        rows = _Rows(slot, strand, time_ms, value)
+        rows = self._once(rows) if self._unique(slot) else self._in_order(rows)
+        return rows._replace(flags=self.roster.series["flags"].take(rows.slot))
+
+    def _once(self, rows: "_Rows") -> "_Rows":
+        """Find what each series said before, if each has one sample."""
+        series = self.roster.series
+        before_ms = series["last_ms"].take(rows.slot)
+        newer = rows.time_ms > before_ms
+        if not newer.all():
+            self._drop("not_newer", ~newer)
+            at = where(newer)
+            rows, before_ms = rows.pick(at), before_ms.take(at)
+        return rows._replace(
+            before_ms=before_ms, before=series["last_value"].take(rows.slot), last=slice(None)
+        )
+
+    def _in_order(self, rows: "_Rows") -> "_Rows":
+        """Sort rows by series, each one's as they came, and find what was said before each."""
+        series = self.roster.series
+        count = len(rows.slot)
+        rows = rows.pick(np.sort(rows.slot * count + np.arange(count)) % count)
+        newer = _rising(rows) & (rows.time_ms > series["last_ms"].take(rows.slot))
         self._drop("not_newer", ~newer)
-        return _Rows(rows.slot[newer], rows.time_ms[newer], rows.value[newer])
+        rows = rows.pick(where(newer))
+        first = begins(rows.slot)
+        before_ms, before = np.roll(rows.time_ms, 1), np.roll(rows.value, 1)
+        at = where(first)
+        before_ms[at] = series["last_ms"].take(rows.slot.take(at))
+        before[at] = series["last_value"].take(rows.slot.take(at))
+        last = where(np.append(first[1:], len(first) > 0))
+        return rows._replace(before_ms=before_ms, before=before, last=last)
 
-    def _slots_of(self, series_id: npt.NDArray[np.uint64]) -> Ints:
-        if self._sorted_ids is None:
-            ids = np.fromiter(self.slot_of, np.uint64, len(self.slot_of))
-            order = np.argsort(ids)
-            self._sorted_ids = ids[order]
-            self._sorted_slots = np.fromiter(self.slot_of.values(), np.int64, len(ids))[order]
-        if not len(self._sorted_ids):
-            return np.full(len(series_id), -1, np.int64)
-        at = np.searchsorted(self._sorted_ids, series_id)
-        at[at == len(self._sorted_ids)] = 0
-        return np.where(self._sorted_ids[at] == series_id, self._sorted_slots[at], -1)
-
-    def _newer(self, rows: "_Rows") -> Flags:
-        """Tell which samples are newer than all before them of their series, as they arrived."""
-        if not len(rows.slot):
-            return np.zeros(0, bool)
-        first = np.diff(rows.slot, prepend=-1) != 0
-        span = int(rows.time_ms.max()) - int(rows.time_ms.min()) + 1
-        # Each series gets a range of its own, so one running maximum serves them all.
-        rank = (np.cumsum(first) - 1) * span + (rows.time_ms - rows.time_ms.min())
-        before = np.concatenate(([-1], np.maximum.accumulate(rank)[:-1]))
-        newer: Flags = (rank > before) & (rows.time_ms > self.series["last_ms"][rows.slot])
-        return newer
+    def _unique(self, slot: Ints) -> bool:
+        """Tell whether no series has two samples."""
+        if len(self._mark) < len(self.roster.series["last_ms"]):
+            self.swept = NEVER
+        self._mark = np.empty(len(self.roster.series["last_ms"]), np.int32)
+        number = np.arange(len(slot), dtype=np.int32)
+        self._mark[slot] = number
+        return bool((self._mark.take(slot) == number).all())
 
     def _drop(self, reason: str, flags: Flags) -> None:
         if count := int(np.count_nonzero(flags)):
             self.drops[reason] += count
 
-    def _stretches(self, rows: "_Rows") -> "_Stretches":
+    def _beats(self, rows: "_Rows") -> Stretches:
+        """Find from when to when members were seen since they were seen last."""
+        member = self.roster.strands["member"].take(rows.strand)
+        stale = rows.value.view(np.uint64) == _STALE
+        silent = stale | (rows.flags & META != 0)
+        if silent.any():
+            self._note_ends(member, rows.time_ms, stale & (rows.flags & META == 0))
+            member[silent] = NOWHERE
+        # A scrape's samples stand together and bear one time.
+        changes = (begins(member)) | (begins(rows.time_ms))
+        at = where(changes & (member != NOWHERE))
+        member, time_ms = member.take(at).astype(np.int64), rows.time_ms.take(at)
+        order = np.lexsort((time_ms, member))
+        member, time_ms = member.take(order), time_ms.take(order)
+        members = self.roster.members
+        first = begins(member)
+        last_ms = members["last_ms"].take(member)
+        before_ms = np.where(first, last_ms, np.roll(time_ms, 1))
+        before_ms = np.maximum(before_ms, last_ms)
+        newer = where(time_ms > before_ms)
+        np.maximum.at(members["last_ms"], member, time_ms)
+        member, time_ms, before_ms = member.take(newer), time_ms.take(newer), before_ms.take(newer)
+        begun = members["begun_ms"]
+        new = where(before_ms == NEVER)
+        begun[member.take(new)] = time_ms.take(new)
+        begin_ms = np.where(
+            before_ms == NEVER, time_ms, np.maximum(before_ms, time_ms - self._hold_ms)
+        )
+        return Stretches(member, begin_ms, time_ms, np.ones(len(member)))
+
+    def _note_ends(self, member: Strands, time_ms: Ints, stale: Flags) -> None:
+        at = where(stale & (member != NOWHERE))
+        np.maximum.at(self.roster.members["ended_ms"], member.take(at), time_ms.take(at))
+
+    def _stretches(self, rows: "_Rows") -> Stretches:
         """Pair each sample with the one before it, and remember the last of each series."""
-        series = self.series
-        slot, time_ms, value = rows
-        first = np.diff(slot, prepend=-1) != 0
-        last = np.append(first[1:], True)
-        before_ms = np.where(first, series["last_ms"][slot], np.roll(time_ms, 1))
-        before = np.where(first, series["last_value"][slot], np.roll(value, 1))
-        counter = series["counter"][slot]
-
+        slot, strand, time_ms, value, before_ms, before, last, flags = rows
+        series = self.roster.series
+        counts = (flags & COUNTS) != 0
         # Stale markers and other values that are no number end a stretch.
-        known = (before_ms != _NEVER) & np.isfinite(before)
-        seconds = np.where(known, time_ms - before_ms, 1) / 1000
+        known = (before_ms != NEVER) & np.isfinite(before)
         with np.errstate(invalid="ignore", over="ignore"):
-            increase = np.where(value >= before, value - before, value)
-            rate = np.where(counter, increase / seconds, value)
-        begin_ms = np.where(known, np.maximum(before_ms, time_ms - self._hold_ms), time_ms)
-        end_ms = np.where(known, time_ms, time_ms + 1)
-        usable = (np.abs(rate) < _LARGEST) & (known | ~counter)  # NaN compares as false.
+            delta = value - before
+            increase = np.where(delta >= 0, delta, value)
+            rate = increase / (time_ms - before_ms) * 1000
+            x = np.where(counts, rate, value)
+            usable = known & (np.abs(x) < LARGEST)  # NaN compares as false.
+        if value.min() < 0 and (odd := counts & (value < 0)).any():
+            self._drop("negative_counter", odd)
+            usable &= ~odd
+        self._drop("too_large", np.abs(value) >= LARGEST)
+        self._note_born(where(before_ms == NEVER), strand, time_ms)
+        moved = usable & (delta != 0)
+        if (unsure := moved & ((flags & UNSURE) != 0)).any():
+            self._watch_behaviour(where(unsure), strand, delta, value)
+        newly = where(moved & ((flags & MOVED) == 0))
+        if len(newly):
+            flags[newly] |= MOVED
+            series["flags"][slot.take(newly)] |= MOVED
+            self._wake(strand.take(newly), before.take(newly))
 
-        series["last_ms"][slot[last]] = time_ms[last]
-        series["last_value"][slot[last]] = value[last]
-        series["held"][slot[last]] = np.where(usable[last], rate[last], np.nan)
-        return _Stretches(slot[usable], begin_ms[usable], end_ms[usable], rate[usable])
+        held = np.where(usable & counts, x, np.nan).astype(np.float32)
+        at = slot[last]
+        series["last_ms"][at], series["last_value"][at] = time_ms[last], value[last]
+        series["held"][at] = held[last]
 
-    def _spread(self, stretches: "_Stretches") -> None:
-        """Add each stretch to the open cells it covers."""
-        slot, begin_ms, end_ms, value = stretches
-        first = np.maximum(begin_ms // self._step_ms, self.next_cell)
-        count = np.maximum((end_ms - 1) // self._step_ms - first + 1, 0)
-        self._drop("late", count == 0)
-        row = np.repeat(np.arange(len(slot)), count)
-        cell = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        from_ms = np.maximum(begin_ms[row], cell * self._step_ms)
-        to_ms = np.minimum(end_ms[row], (cell + 1) * self._step_ms)
-        covered = (to_ms - from_ms).astype(np.float64)
-        for index in np.unique(cell).tolist():
-            at = cell == index
-            into = self._open_cell(index)
-            np.add.at(into.weighted, slot[row[at]], value[row[at]] * covered[at])
-            np.add.at(into.covered, slot[row[at]], covered[at])
+        at = where(usable & ((flags & MOVED) != 0))
+        begin_ms = np.maximum(before_ms, time_ms - self._hold_ms)
+        return Stretches(strand.take(at), begin_ms.take(at), time_ms.take(at), x.take(at))
 
-    def _open_cell(self, index: int) -> OpenCell:
-        size = len(self.series["last_ms"])
-        cell = self.open.setdefault(index, OpenCell(np.zeros(size), np.zeros(size)))
-        cell.weighted = grown(cell.weighted, size, 0)
-        cell.covered = grown(cell.covered, size, 0)
-        return cell
+    def _note_born(self, new: Ints, strand: Strands, time_ms: Ints) -> None:
+        """Remember when signals were there first."""
+        if len(new):
+            signal = self.roster.strands["signal"].take(strand.take(new))
+            np.minimum.at(self.roster.signals["born_ms"], signal, time_ms.take(new))
+
+    def _wake(self, strand: Strands, before: Floats) -> None:
+        """Have signals take part whose series move for the first time."""
+        signals = self.roster.signals
+        # What is written last stays, and that shall be the first that was.
+        strand, before = strand[::-1], before[::-1]
+        signal = self.roster.strands["signal"].take(strand)
+        asleep = where(~signals["awake"].take(signal))
+        signal = signal.take(asleep)
+        mean = signals["folding"].take(signal) == FOLDINGS.index(Folding.MEAN)
+        signals["quiet"][signal] = np.where(mean, before.take(asleep), signals["quiet"][signal])
+        signals["awake"][signal] = True
+
+    def _watch_behaviour(self, at: Ints, strand: Strands, delta: Floats, value: Floats) -> None:
+        """Count how signals of unknown kind move."""
+        signals = self.roster.signals
+        signal = self.roster.strands["signal"].take(strand.take(at))
+        delta, value = delta.take(at), value.take(at)
+        resets = (delta < 0) & (value < -delta)  # It lost more than half.
+        for name, which in (
+            ("rises", delta > 0),
+            ("falls", (delta < 0) & ~resets),
+            ("resets", resets),
+        ):
+            np.add.at(signals[name], signal.compress(which), 1)
+
+    def _tell_apart(self) -> None:
+        """Find signals of unknown kind that have shown theirs."""
+        signals = self.roster.signals
+        rises = signals["rises"]
+        grown = where(
+            (rises >= _RISES)
+            & (signals["falls"] == 0)
+            & (rises >= _RISES_A_RESET * signals["resets"])
+            & (signals["folding"] == FOLDINGS.index(Folding.MEAN))
+        )
+        if len(grown):
+            strands = self.roster.have_count(grown)
+            for cell in self._open_cells():
+                cell.forget(strands, np.empty(0, np.int64))
 
 
 class _Rows(NamedTuple):
+    """Samples that can be folded, and what their series said before.
+
+    Attributes:
+        last: the rows that are the last of their series.
+    """
+
     slot: Ints
+    strand: Strands
     time_ms: Ints
     value: Floats
+    before_ms: Ints = np.empty(0, np.int64)
+    before: Floats = np.empty(0)
+    last: Ints | slice = slice(None)
+    flags: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    def pick(self, at: Ints) -> "_Rows":
+        """Take some rows; what was said before them has to be found anew."""
+        return _Rows(
+            self.slot.take(at), self.strand.take(at), self.time_ms.take(at), self.value.take(at)
+        )
 
 
-class _Stretches(NamedTuple):
-    slot: Ints
-    begin_ms: Ints
-    end_ms: Ints
-    value: Floats
+_NO_ROWS = _Rows(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0))
+
+
+def _rising(rows: _Rows) -> Flags:
+    """Tell which samples are newer than all before them of their series; rows are in order."""
+    if not len(rows.slot):
+        return np.zeros(0, bool)
+    first = begins(rows.slot)
+    span = int(rows.time_ms.max()) - int(rows.time_ms.min()) + 1
+    # Each series gets a range of its own, so one running maximum serves them all.
+    rank = (np.cumsum(first) - 1) * span + (rows.time_ms - rows.time_ms.min())
+    before = np.concatenate(([-1], np.maximum.accumulate(rank)[:-1]))
+    rising: Flags = rank > before
+    return rising

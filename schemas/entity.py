@@ -11,13 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 import xxhash
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from watchkeep.schemas.errors import RecordError
+from watchkeep.schemas.labels import METRIC_NAME
+from watchkeep.schemas.names import Strip, host_of, static_pod, workload_of
 
 
 class EntityKind(StrEnum):
@@ -97,114 +99,203 @@ class EntityRule(BaseModel):
     member: tuple[str, ...] = Field(
         default=(), description="labels that may hold the member's name; the first that is set"
     )
-    strip: Literal["", "pod", "replicaset", "job"] = Field(
+    strip: Literal[""] | Strip = Field(
         default="", description="whose name it is: what its controller added is stripped"
     )
 
     @cached_property
-    def _patterns(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
-        return tuple((label, re.compile(pattern)) for label, pattern in self.when.items())
+    def asks(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
+        """What it asks of labels other than the metric."""
+        return tuple((k, re.compile(v)) for k, v in self.when.items() if k != METRIC_NAME)
+
+    @cached_property
+    def _metric(self) -> re.Pattern[str]:
+        return re.compile(self.when.get(METRIC_NAME, ".*"), re.DOTALL)
+
+    def about(self, metric: str) -> bool:
+        """Tell whether it is about a metric, for some labels."""
+        return self._metric.fullmatch(metric) is not None
 
     def fits(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether a series has every label that the rule asks for, and a name."""
-        return all(
-            pattern.fullmatch(labels.get(label, "")) for label, pattern in self._patterns
-        ) and any(labels.get(label) for label in self.name)
+        """Tell whether a series that it is about has what it asks for, and a name."""
+        for label, pattern in self.asks:
+            if pattern.fullmatch(labels.get(label, "")) is None:
+                return False
+        return any(labels.get(label) for label in self.name)
 
 
 _SET = ".+"
+_OBJECT_NAMESPACE = ("exported_namespace", "namespace")
+
+
+def _state(objects: str, *names: str, **more: Any) -> EntityRule:  # noqa: ANN401 - They are checked.
+    """Make a rule for what kube-state-metrics says of objects.
+
+    Its own pod is not the member. Without honorLabels the objects' labels arrive as exported_*.
+    """
+    return EntityRule(
+        kind=more.pop("kind", EntityKind.WORKLOAD),
+        when={"__name__": f"kube_({objects})_.+"},
+        name=tuple(label for name in names for label in (f"exported_{name}", name)),
+        namespace=more.pop("namespace", _OBJECT_NAMESPACE),
+        **more,
+    )
+
+
+def _pod(namespace: str, pod: str, **more: str) -> EntityRule:
+    return EntityRule(
+        kind=EntityKind.WORKLOAD,
+        when={namespace: _SET, pod: _SET} | more,
+        name=(pod,),
+        namespace=(namespace,),
+        member=(pod,),
+        strip="pod",
+    )
+
 
 DEFAULT_RULES: tuple[EntityRule, ...] = (
-    # kube-state-metrics speaks about other objects: its own pod is not the member. Without
-    # honorLabels the objects' namespace and pod arrive as exported_*.
-    EntityRule(
-        kind=EntityKind.WORKLOAD,
-        when={
-            "__name__": "kube_(deployment|statefulset|daemonset|cronjob|horizontalpodautoscaler)_.+"
-        },
-        name=(
-            "deployment",
-            "statefulset",
-            "daemonset",
-            "cronjob",
-            "horizontalpodautoscaler",
-            "hpa",
-        ),
-        namespace=("exported_namespace", "namespace"),
-    ),
-    EntityRule(
-        kind=EntityKind.WORKLOAD,
-        when={"__name__": "kube_replicaset_.+"},
-        name=("replicaset",),
-        namespace=("exported_namespace", "namespace"),
-        strip="replicaset",
-    ),
+    _state("deployment", "deployment"),
+    _state("statefulset", "statefulset"),
+    _state("daemonset", "daemonset"),
+    _state("cronjob", "cronjob"),
+    _state("replicaset", "replicaset", strip="replicaset"),
+    _state("replicationcontroller", "replicationcontroller", strip="ordinal"),
+    _state("horizontalpodautoscaler|hpa", "horizontalpodautoscaler", "hpa", strip="policy"),
+    _state("verticalpodautoscaler", "target_name", "verticalpodautoscaler", strip="policy"),
+    _state("poddisruptionbudget", "poddisruptionbudget", strip="policy"),
     EntityRule(
         kind=EntityKind.WORKLOAD,
         when={"__name__": "kube_job_.+"},
         name=("job_name", "exported_job"),
-        namespace=("exported_namespace", "namespace"),
+        namespace=_OBJECT_NAMESPACE,
         member=("job_name", "exported_job"),
         strip="job",
     ),
+    _pod("exported_namespace", "exported_pod", __name__="kube_pod_.+"),
+    _pod("namespace", "pod", __name__="kube_pod_.+"),
+    _state("service", "service"),
+    _state("endpoint", "endpoint"),
+    _state("endpointslice", "endpointslice", strip="pod"),
+    _state("ingress", "ingress"),
+    _state("persistentvolumeclaim", "persistentvolumeclaim", strip="claim"),
+    _state("node", "node", kind=EntityKind.NODE, namespace=(), member=("exported_node", "node")),
+    # What belongs to no service (quotas, volumes, secrets) stays with kube-state-metrics.
     EntityRule(
-        kind=EntityKind.WORKLOAD,
-        when={"__name__": "kube_pod_.+", "exported_pod": _SET},
-        name=("exported_pod",),
-        namespace=("exported_namespace", "namespace"),
-        member=("exported_pod",),
-        strip="pod",
+        kind=EntityKind.JOB,
+        when={
+            "__name__": "kube_(namespace|resourcequota|limitrange|configmap|secret|lease|role"
+            "|rolebinding|clusterrole|clusterrolebinding|serviceaccount|networkpolicy"
+            "|persistentvolume|storageclass|volumeattachment|ingressclass"
+            "|certificatesigningrequest|(mutating|validating)webhookconfiguration)_.+|"
+            "kube_resourcequota|kube_limitrange"
+        },
+        name=("job",),
+        namespace=_OBJECT_NAMESPACE,
     ),
     EntityRule(
         kind=EntityKind.WORKLOAD,
-        when={"__name__": "kube_pod_.+", "pod": _SET},
-        name=("pod",),
-        namespace=("namespace",),
-        member=("pod",),
-        strip="pod",
+        when={"__name__": "rollout_.+", "name": _SET},
+        name=("name",),
+        namespace=_OBJECT_NAMESPACE,
     ),
+    # A volume is its service's, whoever measures it.
+    EntityRule(
+        kind=EntityKind.WORKLOAD,
+        when={"__name__": "kubelet_volume_stats_.+"},
+        name=("exported_persistentvolumeclaim", "persistentvolumeclaim"),
+        namespace=_OBJECT_NAMESPACE,
+        strip="claim",
+    ),
+    # node-exporter runs as a pod, and speaks about its node. Other programs use its prefix too.
     EntityRule(
         kind=EntityKind.NODE,
-        when={"__name__": "kube_node_.+"},
-        name=("node", "exported_node"),
-        member=("node", "exported_node"),
-    ),
-    # node-exporter runs as a pod, and speaks about its node.
-    EntityRule(
-        kind=EntityKind.NODE,
-        when={"__name__": "node_.+"},
+        when={"__name__": "node_(?!collector_|authorizer_|ipam_|lifecycle_)[^:]+"},
         name=("node", "nodename", "instance"),
         member=("instance",),
     ),
-    # A mesh reports each request at the workload that served it.
+    # A mesh reports each request at the workload that served it. Only that workload's own proxy
+    # is one of its members.
+    EntityRule(
+        kind=EntityKind.WORKLOAD,
+        when={
+            "__name__": "istio_.+",
+            "destination_workload": "(?!unknown$).+",
+            "reporter": "(?!source$).*",
+        },
+        name=("destination_workload",),
+        namespace=("destination_workload_namespace", "namespace"),
+        member=("pod", "kubernetes_pod_name"),
+    ),
     EntityRule(
         kind=EntityKind.WORKLOAD,
         when={"__name__": "istio_.+", "destination_workload": "(?!unknown$).+"},
         name=("destination_workload",),
         namespace=("destination_workload_namespace", "namespace"),
-        member=("pod",),
+    ),
+    # Whose health is probed or pushed is not who probes, or whom it was pushed to.
+    EntityRule(
+        kind=EntityKind.JOB,
+        when={"__name__": "probe_.+", "instance": _SET},
+        name=("instance",),
     ),
     EntityRule(
-        kind=EntityKind.WORKLOAD,
-        when={"namespace": _SET, "pod": _SET},
-        name=("pod",),
-        namespace=("namespace",),
-        member=("pod",),
-        strip="pod",
+        kind=EntityKind.JOB,
+        when={"exported_job": _SET, "job": ".*push-?gateway.*"},
+        name=("exported_job",),
+        member=("exported_instance",),
     ),
-    # What a kubelet says of a node as a whole has no pod.
+    EntityRule(
+        kind=EntityKind.JOB,
+        when={"service": ".*push-?gateway.*", "job": "(?!.*push-?gateway).+"},
+        name=("job",),
+    ),
+    # OpenTelemetry names what it measures, though a collector's own pod may stand beside it.
+    EntityRule(
+        kind=EntityKind.WORKLOAD,
+        when={},
+        name=(
+            *("k8s_deployment_name", "k8s.deployment.name"),
+            *("k8s_statefulset_name", "k8s.statefulset.name"),
+            *("k8s_daemonset_name", "k8s.daemonset.name"),
+            *("k8s_cronjob_name", "k8s.cronjob.name"),
+        ),
+        namespace=("k8s_namespace_name", "k8s.namespace.name", "namespace"),
+        member=("k8s_pod_name", "k8s.pod.name"),
+    ),
+    _pod("k8s_namespace_name", "k8s_pod_name"),
+    _pod("k8s.namespace.name", "k8s.pod.name"),
+    # A scraper's own pod may stand beside the one that is spoken of.
+    _pod("exported_namespace", "exported_pod"),
+    _pod("namespace", "pod"),
+    _pod("kubernetes_namespace", "kubernetes_pod_name"),
+    # What a kubelet says of a node as a whole, or of itself, has no pod.
     EntityRule(
         kind=EntityKind.NODE,
         when={"__name__": "(container|machine|kubelet)_.+"},
-        name=("node", "instance"),
+        name=("node", "kubernetes_io_hostname", "instance"),
         member=("instance",),
     ),
     EntityRule(
-        kind=EntityKind.WORKLOAD,
-        when={"namespace": _SET},
-        name=("deployment", "statefulset", "daemonset", "service", "app", "container"),
-        namespace=("namespace",),
+        kind=EntityKind.NODE,
+        when={"job": "(.*[/-])?kubelet|kubernetes-(nodes|cadvisor|nodes-cadvisor)"},
+        name=("node", "kubernetes_io_hostname", "instance"),
         member=("instance",),
+    ),
+    *(
+        EntityRule(
+            kind=EntityKind.WORKLOAD,
+            when={namespace: _SET},
+            name=(
+                *("deployment", "statefulset", "daemonset", "service", "kubernetes_name", "app"),
+                *("app_kubernetes_io_name", "service_name", "service.name", "container"),
+            ),
+            namespace=(namespace,),
+            member=("instance",),
+        )
+        for namespace in (
+            *("namespace", "kubernetes_namespace", "k8s_namespace_name", "k8s.namespace.name"),
+            *("service_namespace", "service.namespace"),
+        )
     ),
     EntityRule(kind=EntityKind.NODE, when={"node": _SET}, name=("node",), member=("instance",)),
     EntityRule(
@@ -217,19 +308,9 @@ DEFAULT_RULES: tuple[EntityRule, ...] = (
 )
 
 _PLAIN = "-_.~:"
-_HASH = "[bcdfghjklmnpqrstvwxz2456789]"  # The alphabet of Kubernetes' generated names.
-_GENERATED = {
-    "pod": (
-        re.compile(rf"(.+)-\d{{8,10}}-{_HASH}{{5}}"),  # CronJob: scheduled time and pod
-        re.compile(rf"(.+)-{_HASH}{{6,10}}-{_HASH}{{5}}"),  # Deployment: replica set and pod
-        re.compile(rf"(.+)-\d+-{_HASH}{{5}}"),  # indexed Job
-        re.compile(rf"(.+)-{_HASH}{{5}}"),  # DaemonSet, Job
-        re.compile(r"(.+)-\d+"),  # StatefulSet
-    ),
-    "replicaset": (re.compile(rf"(.+)-{_HASH}{{6,10}}"),),
-    "job": (re.compile(r"(.+)-\d{8,10}"),),
-}
 _UNPLACED = "unplaced"
+_CACHED_MAX = 8_192
+_NAME_MAX = 256
 
 
 class EntityRules:
@@ -242,6 +323,7 @@ class EntityRules:
     def __init__(self, rules: Sequence[EntityRule] = DEFAULT_RULES) -> None:
         self._rules = tuple(rules)
         text = "\n".join(rule.model_dump_json() for rule in self._rules)
+        self._about: dict[str, tuple[EntityRule, ...]] = {}
         self.hash = xxhash.xxh3_64_hexdigest(text.encode())
 
     def place(self, labels: Mapping[str, str], cluster: str) -> Place:
@@ -251,7 +333,15 @@ class EntityRules:
             labels: the series' labels; untrusted, any text.
             cluster: the cluster that its sender belongs to.
         """
-        for rule in self._rules:
+        metric = labels.get(METRIC_NAME, "")
+        rules = self._about.get(metric)
+        if rules is None:
+            rules = tuple(rule for rule in self._rules if rule.about(metric))
+            if len(self._about) >= _CACHED_MAX:  # Names come from outside.
+                self._about.clear()
+            if len(metric) <= _NAME_MAX:
+                self._about[metric] = rules
+        for rule in rules:
             if rule.fits(labels):
                 return _apply(rule, labels, cluster)
         return Place(Entity(EntityKind.JOB, cluster, "", _UNPLACED), labels.get("instance", ""))
@@ -260,38 +350,14 @@ class EntityRules:
 def _apply(rule: EntityRule, labels: Mapping[str, str], cluster: str) -> Place:
     name = _first(labels, rule.name)
     if rule.kind is EntityKind.NODE:
-        name = _host(name)
-    if rule.strip:
-        name = workload_of(name, rule.strip, labels.get("node", ""))
+        name = host_of(name)
     namespace = _first(labels, rule.namespace)
+    if rule.strip == "pod" and (static := static_pod(name, namespace)):
+        name = static
+    elif rule.strip:
+        name = workload_of(name, rule.strip, labels.get("node", ""))
     return Place(Entity(rule.kind, cluster, namespace, name), _first(labels, rule.member))
-
-
-def workload_of(name: str, whose: str = "pod", node: str = "") -> str:
-    """Strip what a controller added to the name of a pod, a replica set or a CronJob's job.
-
-    >>> workload_of("cart-7d9c5b8f6d-x2x4z")
-    'cart'
-    >>> workload_of("backup-29384721", "job")
-    'backup'
-    >>> workload_of("kube-apiserver-node-a", node="node-a")
-    'kube-apiserver'
-    """
-    if node and name.endswith(f"-{node}"):
-        return name.removesuffix(f"-{node}")
-    for pattern in _GENERATED[whose]:
-        if found := pattern.fullmatch(name):
-            return found.group(1)
-    return name
 
 
 def _first(labels: Mapping[str, str], names: Sequence[str]) -> str:
     return next((labels[name] for name in names if labels.get(name)), "")
-
-
-def _host(instance: str) -> str:
-    """Strip the port: ``10.0.0.7:9100`` and ``[fe80::1]:9100`` become their host."""
-    host, colon, port = instance.rpartition(":")
-    if colon and port.isdigit() and (":" not in host or host.startswith("[")):
-        return host.strip("[]")
-    return instance

@@ -3,7 +3,7 @@
 Layout, little-endian:
 
     offset  type        what
-    0       4 bytes     magic "WKF1": the format and its version
+    0       4 bytes     magic "WKF2": the format and its version
     4       u8          kind (FrameKind)
     5       3 bytes     zero
     8       u32         n: samples
@@ -11,10 +11,20 @@ Layout, little-endian:
     16      u32         bytes of the head
     20      u32         bytes of the label blob
     24      i64         the gateway's clock, ms
-    32      JSON        head: gateway, hash of the entity rules, senders; padded to 8 with spaces
+    32      u32         h: native histograms
+    36      u32         k: their buckets
+    40      JSON        head: gateway, hash of the entity rules, senders; padded to 8 with spaces
             u64[n]      series_id
             i64[n]      time, ms
             f64[n]      value; the bits of stale markers survive
+            u64[h]      series_id of a histogram
+            i64[h]      its time, ms
+            f64[h]      its count; the bits of stale markers survive
+            f64[h]      its sum
+            f64[k]      lower bound of a bucket
+            f64[k]      its upper bound
+            f64[k]      its own count
+            u32[h]      buckets of a histogram; padded to 8 with zeros
             u64[m]      series_id of a label set
             u32[m, 3]   bytes of its entity key, member and canonical labels
             u8[m]       its MetricKind
@@ -23,6 +33,9 @@ Layout, little-endian:
 A label set stands in the log before or with the first sample of its series from this gateway, and
 again at least every ten minutes, so a reader that starts anywhere soon knows every series. The kind
 of a metric rides with it, so no reader has to join metadata.
+
+A record stays below 1 MB, the most that brokers take by default: half of it label sets, and samples
+and histograms of at most SAMPLES_MAX samples or BUCKETS_MAX buckets, or a mixture.
 """
 
 import json
@@ -35,14 +48,17 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from watchkeep.schemas import histograms as codec
 from watchkeep.schemas.errors import FrameError
+from watchkeep.schemas.histograms import NO_HISTOGRAMS, Histograms
 
 SHARDS = 64
 SAMPLES_MAX = 8_192
+BUCKETS_MAX = 16_384
 LABEL_BYTES_MAX = 512 * 1024
 
-_MAGIC = b"WKF1"
-_HEADER = struct.Struct("<4sB3xIIIIq")
+_MAGIC = b"WKF2"
+_HEADER = struct.Struct("<4sB3xIIIIqII")
 _SAMPLE_BYTES = 24
 _LABELS_BYTES = 8 + 12 + 1
 
@@ -106,7 +122,8 @@ def by_bytes(label_sets: list[LabelSet]) -> list[list[LabelSet]]:
     chunks: list[list[LabelSet]] = [[]]
     size = 0
     for entry in label_sets:
-        length = len(entry.labels) + len(entry.entity) + len(entry.member.encode())
+        texts = (entry.labels, entry.entity.encode(), entry.member.encode())
+        length = _LABELS_BYTES + sum(map(len, texts))
         if size + length > LABEL_BYTES_MAX and chunks[-1]:
             chunks.append([])
             size = 0
@@ -140,6 +157,7 @@ class Frame:
         time_ms: int64[n].
         value: float64[n].
         label_sets: of series that this gateway sends for the first time, or refreshes.
+        histograms: native histograms.
     """
 
     kind: FrameKind
@@ -151,6 +169,7 @@ class Frame:
     time_ms: npt.NDArray[np.int64] = field(default_factory=_no_times)
     value: npt.NDArray[np.float64] = field(default_factory=_no_values)
     label_sets: tuple[LabelSet, ...] = ()
+    histograms: Histograms = NO_HISTOGRAMS
 
 
 def encode(frame: Frame) -> bytes:
@@ -169,13 +188,15 @@ def encode(frame: Frame) -> bytes:
         for text in (entry.entity.encode(), entry.member.encode(), entry.labels)
     ]
     blob = b"".join(texts)
+    h, k = len(frame.histograms.series_id), len(frame.histograms.value)
     return b"".join(
         (
-            _HEADER.pack(_MAGIC, frame.kind, n, m, len(head), len(blob), frame.gateway_ms),
+            _HEADER.pack(_MAGIC, frame.kind, n, m, len(head), len(blob), frame.gateway_ms, h, k),
             head,
             frame.series_id.astype("<u8", copy=False).tobytes(),
             frame.time_ms.astype("<i8", copy=False).tobytes(),
             frame.value.astype("<f8", copy=False).tobytes(),
+            *codec.encode(frame.histograms),
             np.array([entry.series_id for entry in frame.label_sets], "<u8").tobytes(),
             np.array([len(text) for text in texts], "<u4").tobytes(),
             bytes(entry.kind for entry in frame.label_sets),
@@ -192,10 +213,14 @@ def decode(record: bytes) -> Frame:
     """
     if len(record) < _HEADER.size:
         raise FrameError(f"{len(record)} bytes are too few for a frame")
-    magic, kind, n, m, head_bytes, blob_bytes, gateway_ms = _HEADER.unpack_from(record)
+    magic, kind, n, m, head_bytes, blob_bytes, gateway_ms, h, k = _HEADER.unpack_from(record)
+    if magic == b"WKF1":
+        raise FrameError("a frame of version 1, which is not read any more")
     if magic != _MAGIC:
-        raise FrameError(f"no frame of version 1: it begins with {magic!r}")
-    whole = _HEADER.size + head_bytes + n * _SAMPLE_BYTES + m * _LABELS_BYTES + blob_bytes
+        raise FrameError(f"no frame of version 2: it begins with {magic!r}")
+    histograms_at = _HEADER.size + head_bytes + n * _SAMPLE_BYTES
+    labels_at = histograms_at + codec.size(h, k)
+    whole = labels_at + m * _LABELS_BYTES + blob_bytes
     if whole != len(record):
         raise FrameError(f"{len(record)} bytes where the header tells of {whole}")
     gateway, rules, senders = _read_head(record[_HEADER.size : _HEADER.size + head_bytes])
@@ -211,7 +236,8 @@ def decode(record: bytes) -> Frame:
         series_id=np.frombuffer(record, "<u8", n, at),
         time_ms=np.frombuffer(record, "<i8", n, at + 8 * n),
         value=np.frombuffer(record, "<f8", n, at + 16 * n),
-        label_sets=_read_label_sets(record, at + _SAMPLE_BYTES * n, m),
+        label_sets=_read_label_sets(record, labels_at, m),
+        histograms=codec.decode(record, histograms_at, h, k),
     )
 
 

@@ -7,6 +7,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from watchkeep.schemas.entity import DEFAULT_RULES, EntityRule
+from watchkeep.schemas.signal_rules import SignalRule
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -89,7 +90,12 @@ class Entities(Section):
 class Detect(Section):
     """What is abnormal. Provisional: thresholds in sigma, until the budget replaces them."""
 
-    step_s: int = Field(default=60, ge=1, le=300, description="width of a cell of the time grid")
+    step_s: int = Field(
+        default=60,
+        ge=10,
+        le=300,
+        description="width of a cell of the time grid, unless a rule says",
+    )
     grace_s: Seconds = Field(
         default=15.0, description="a cell stays open so long past its end, for late samples"
     )
@@ -99,6 +105,28 @@ class Detect(Section):
     kept_labels: tuple[str, ...] = Field(
         default=("mode", "phase", "condition", "resource", "state", "direction", "code", "status"),
         description="labels that tell signals apart; all others are folded away",
+    )
+    signals_per_entity: int = Field(
+        default=1_000, ge=1, description="further signals of an entity are dropped, and counted"
+    )
+    members_per_entity: int = Field(
+        default=1_000, ge=1, description="further members of an entity are folded as one, (others)"
+    )
+    entities: int = Field(
+        default=2_000,
+        ge=1,
+        description="further entities of a cluster in one of the 64 shards are dropped",
+    )
+    new_series_per_minute: int = Field(
+        default=20_000,
+        ge=1,
+        description="of a cluster in one of the 64 shards; further ones wait for their labels to "
+        "be told again",
+    )
+    rules: tuple[SignalRule, ...] = Field(
+        default=(),
+        description="[[detect.rules]]: what is watched, how, and what may page; tried before the "
+        "shipped ones",
     )
     memory_cells: int = Field(
         default=60, ge=2, description="memory of the running mean and variance, in cells"

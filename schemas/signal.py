@@ -41,6 +41,22 @@ class Part(StrEnum):
     NATIVE = "native"  # A native histogram.
 
 
+def foldings(part: Part) -> tuple[Folding, ...]:
+    """List the signals that a series feeds; the first is what it is added to."""
+    return _FOLDINGS[part]
+
+
+_FOLDINGS = {
+    Part.COUNTER: (Folding.RATE,),
+    Part.GAUGE: (Folding.MEAN,),
+    Part.UNKNOWN: (Folding.MEAN,),
+    Part.BUCKET: (Folding.P99, Folding.P50),
+    Part.COUNT: (Folding.RATE,),
+    Part.SUM: (Folding.AVERAGE, Folding.RATE),
+    Part.NATIVE: (Folding.P99, Folding.P50, Folding.AVERAGE, Folding.RATE),
+}
+
+
 class Feed(NamedTuple):
     """How a series feeds signals.
 
@@ -96,3 +112,16 @@ class Signal(NamedTuple):
         if self.folding in {Folding.RATE, Folding.MEAN}:
             return name
         return f"{self.folding}({name})"
+
+
+_UNITS = {"_seconds": "s", "_bytes": "B", "_ratio": "", "_celsius": "C", "_volts": "V"}
+
+
+def unit_of(signal: Signal) -> str:
+    """Tell the unit of a signal's values from its name; empty when that doesn't tell."""
+    stem = signal.metric.removesuffix("_total").removesuffix("_sum")
+    unit = next((unit for name, unit in _UNITS.items() if stem.endswith(name)), "")
+    if signal.folding is not Folding.RATE:
+        return unit
+    # The rate of a family of durations counts its observations, not its seconds.
+    return f"{unit}/s" if unit and signal.metric != stem else "1/s"

@@ -48,6 +48,7 @@ class Evidence(BaseModel):
         peak: the observed value farthest from what was expected, at `peak_ms`.
         peak_score: the score there.
         members: how many members the value is folded over.
+        member: the one that it is about; empty if it is about all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +70,7 @@ class Evidence(BaseModel):
     peak_ms: int
     peak_score: Number
     members: int
+    member: str = ""
 
 
 class Window(BaseModel):

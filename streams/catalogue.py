@@ -25,7 +25,11 @@ class FeedRow(NamedTuple):
 
 
 class DroppedRow(NamedTuple):
-    """Series of an entity that aren't watched; see `schemas.signal.Dropped`."""
+    """Series of an entity that aren't watched; see `schemas.signal.Dropped`.
+
+    Attributes:
+        entity, metric: empty when there is too much to tell it of each.
+    """
 
     entity: str
     metric: str

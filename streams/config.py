@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -128,17 +128,38 @@ def _where(
     bare = re.sub(r"\[\d+\].*", "", key)
     if bare in variables:
         return f"{variables[bare][0]} ({key})"
-    line = _line_of(bare, text)
+    line = _line_in_table(key, text) or _line_of(bare, text)
     return f"{file}:{line}: {key}" if line else f"{file}: {key}"
+
+
+def _line_in_table(key: str, text: str) -> int | None:
+    """Find the line of a key in one of several tables with one name: ``detect.rules[1].role``."""
+    if not (found := re.match(r"([\w.]+)\[(\d+)\](?:\.(\w+))?", key)):
+        return None
+    table, at, name = found.group(1), int(found.group(2)), found.group(3)
+    seen, begin = -1, None
+    for number, line in enumerate(text.splitlines(), 1):
+        if (header := _header(line)) is not None:
+            seen += header == table
+            if seen == at and header in {table, f"{table}.{name}"}:
+                begin = number
+        elif seen == at and begin and name and re.match(rf"\s*{name}\s*[.=]", line):
+            return number
+    return begin
+
+
+def _header(line: str) -> str | None:
+    found = re.match(r"\s*\[\[?\s*([\w.\-\s]+?)\s*\]", line)
+    return found.group(1).replace(" ", "") if found else None
 
 
 def _line_of(key: str, text: str) -> int | None:
     """Find the line where a key is set; tomllib doesn't tell."""
     section = ""
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\[?\s*([\w.\-\s]+?)\s*\]", line):
-            section = header.group(1).replace(" ", "") + "."
-            if section == f"{key}.":
+        if (header := _header(line)) is not None:
+            section = header + "."
+            if header == key:
                 return number
         elif (name := re.match(r"\s*([\w.\-]+)\s*=", line)) and section + name.group(1) == key:
             return number
@@ -149,6 +170,9 @@ def _what(error: ErrorDetails) -> str:
     """Say what is wrong with a value; never the value itself where it may be a secret."""
     key = _key(error["loc"])
     if error["type"] == "extra_forbidden":
+        name = error["loc"][-1]
+        if own := _fields(error["loc"]):
+            return f"no such key in a rule{_near(str(name), own)}"
         return f"no setting has this name{_near(key, [*keys(Settings), *Settings.model_fields])}"
     if error["type"] == "string_pattern_mismatch":
         return f"should be {_description(key)}, it is {error['input']!r}"
@@ -157,6 +181,20 @@ def _what(error: ErrorDetails) -> str:
     if isinstance(given, str | int | float) and not key.startswith(("database.url", "notify.urls")):
         return f"{what}, it is {given!r}"
     return what
+
+
+def _fields(loc: tuple[int | str, ...]) -> list[str]:
+    """List the keys of the rule that a place is in; none outside of rules."""
+    model: type[BaseModel] = Settings
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        inner = next(iter(get_args(inner)), inner)
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields) if any(isinstance(part, int) for part in loc) else []
 
 
 def _description(key: str) -> str:

@@ -1,6 +1,5 @@
 """`watchkeep signals explain`: what becomes of a series, by the rules alone; no server is asked."""
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -14,20 +13,12 @@ from watchkeep.schemas.entity import EntityKind, EntityRule, EntityRules, Place
 from watchkeep.schemas.frame import MetricKind
 from watchkeep.schemas.labels import METRIC_NAME, text
 from watchkeep.schemas.settings import Gateway, Settings
-from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, Signal
+from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, Signal, foldings
+from watchkeep.schemas.signal_rules import SignalRules
 from watchkeep.schemas.text import plain
 
 _NAME_MAX: Final = 300
 
-FOLDINGS: Final[Mapping[Part, tuple[Folding, ...]]] = {
-    Part.COUNTER: (Folding.RATE,),
-    Part.GAUGE: (Folding.MEAN,),
-    Part.UNKNOWN: (Folding.MEAN,),
-    Part.BUCKET: (Folding.P50, Folding.P99),
-    Part.NATIVE: (Folding.RATE, Folding.P50, Folding.P99),
-    Part.COUNT: (Folding.RATE,),
-    Part.SUM: (Folding.AVERAGE,),
-}
 _PARTS: Final = {
     Part.COUNTER: "a counter: it counts up, and starts again from 0",
     Part.GAUGE: "a gauge: its value goes up and down",
@@ -35,7 +26,7 @@ _PARTS: Final = {
     Part.BUCKET: "a bucket of a histogram, merged with the others of all members",
     Part.NATIVE: "a native histogram, merged over all members",
     Part.COUNT: "the count of a histogram or summary",
-    Part.SUM: "the sum of a summary, to be divided by its count",
+    Part.SUM: "the sum of a histogram or summary, to be divided by its count",
 }
 _FOLDINGS: Final = {
     Folding.RATE: "the sum of the rates of its series",
@@ -103,9 +94,7 @@ class Explained(NamedTuple):
 
 def rules_of(settings: Settings) -> Rules:
     """Make the settings' signal rules ready for use."""
-    module = importlib.import_module("watchkeep.schemas.signal_rules")
-    rules: Rules = module.SignalRules((), settings.detect.step_s)
-    return rules
+    return SignalRules(settings.detect.rules, settings.detect.step_s)
 
 
 def explain(
@@ -120,7 +109,9 @@ def explain(
     labels = {name: value for name, value in labels.items() if name not in removed and value}
     cluster = labels.get(gateway.cluster_label, "default")
     place = EntityRules(entity_rules).place(labels, cluster)
-    number = next((n for n, rule in enumerate(entity_rules) if rule.fits(labels)), None)
+    metric = labels[METRIC_NAME]
+    fits = (rule.about(metric) and rule.fits(labels) for rule in entity_rules)
+    number = next((n for n, fit in enumerate(fits) if fit), None)
     rule = None if number is None else entity_rules[number]
     told = _told(labels, rule)
     feed = signal_rules.feed(labels, kind, place.entity.kind)
@@ -128,7 +119,7 @@ def explain(
     if isinstance(feed, Feed):
         folded -= {"le"} if feed.part is Part.BUCKET else set()
         folded -= {name for name, _ in feed.labels}
-        for folding in FOLDINGS[feed.part]:
+        for folding in foldings(feed.part):
             role, why = signal_rules.role(feed.metric, feed.labels, folding, place.entity.kind)
             named = Signal(place.entity.key, feed.metric, feed.labels, folding).title
             signals.append(Fed(named, folding, role, why))
@@ -166,6 +157,8 @@ def _written(labels: Mapping[str, str]) -> str:
 def _asked(rule: EntityRule | None) -> str:
     if rule is None:
         return ""
+    if not rule.when:
+        return "any series"
     return "{" + ",".join(f'{name}=~"{pattern}"' for name, pattern in rule.when.items()) + "}"
 
 

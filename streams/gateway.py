@@ -18,6 +18,7 @@ from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.errors import ConfigError, LogError, RemoteWriteError
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams.intake import EventClock, Intake
+from watchkeep.streams.native_histograms import GAUGE
 from watchkeep.streams.ports import Clock, Sink
 from watchkeep.streams.remote_write import decode, negotiate
 from watchkeep.streams.topics import METRICS
@@ -163,7 +164,10 @@ def _settle(waiting: list[asyncio.Future[None]], error: LogError | None) -> None
 
 
 def _answer(refused: Counter[str]) -> web.Response:
-    if not refused:
+    # Whoever sends gauge histograms does so with every request. They are what this program can't
+    # use, no fault of the sender's: a 400 would be an error in its log each time, and burn its
+    # alerts on failed samples, though all the rest was taken. The metric tells of them.
+    if not set(refused) - {GAUGE}:
         return web.Response(status=204)
     reasons = ", ".join(f"{count} series: {reason}" for reason, count in refused.items())
     return web.Response(status=400, text=f"all but these were written: {reasons}\n")

@@ -7,14 +7,14 @@ sets in the log. Samples wait in buffers until the gateway takes the frames out.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from watchkeep.schemas.entity import EntityRules
+from watchkeep.schemas.errors import DecodeError
 from watchkeep.schemas.frame import (
-    SAMPLES_MAX,
     SHARDS,
     Frame,
     FrameKind,
@@ -25,10 +25,14 @@ from watchkeep.schemas.frame import (
     encode,
     shard_of,
 )
+from watchkeep.schemas.histograms import NO_HISTOGRAMS, Histograms
 from watchkeep.schemas.labels import METRIC_NAME, canonical, series_id
-from watchkeep.schemas.remote_write_pb2 import MetricMetadata, WriteRequest
+from watchkeep.schemas.remote_write_pb2 import Histogram, MetricMetadata, WriteRequest
 from watchkeep.schemas.settings import Gateway
+from watchkeep.streams import native_histograms
+from watchkeep.streams.native_histograms import Reading
 from watchkeep.streams.ports import Clock
+from watchkeep.streams.rows import NO_SAMPLES, Rows, Samples
 
 _FAMILY_SUFFIXES = ("_bucket", "_count", "_sum", "_total")
 _HEARD_MS: Final = 60_000
@@ -47,19 +51,10 @@ class _Series:
     sent_ms: int
 
 
-class _Rows(NamedTuple):
-    series_id: npt.NDArray[np.uint64]
-    time_ms: npt.NDArray[np.int64]
-    value: npt.NDArray[np.float64]
-
-    def pick(self, which: npt.NDArray[np.int64] | slice) -> "_Rows":
-        return _Rows(self.series_id[which], self.time_ms[which], self.value[which])
-
-
 @dataclass(slots=True)
 class _Buffer:
     sender: SenderTime
-    rows: list[_Rows] = field(default_factory=list)
+    rows: Rows = field(default_factory=Rows)
     label_sets: list[LabelSet] = field(default_factory=list)
 
 
@@ -82,7 +77,7 @@ class Intake:
     """What one gateway has taken in and not yet written.
 
     Attributes:
-        waiting: samples that wait to be written.
+        waiting: samples and histograms that wait to be written.
     """
 
     def __init__(self, settings: Gateway, rules: EntityRules, clock: Clock) -> None:
@@ -112,7 +107,11 @@ class Intake:
         counts: list[int] = []
         times: list[int] = []
         values: list[float] = []
+        readings: list[tuple[_Series, Reading]] = []
         for entry in request.timeseries:
+            if entry.samples and entry.histograms:
+                refused["samples and native histograms in one"] += 1
+                continue
             key = tuple((label.name, label.value) for label in entry.labels)
             series = self._series.get(key) or self._new_series(key, refused)
             if series is not None and entry.samples:
@@ -120,10 +119,22 @@ class Intake:
                 counts.append(len(entry.samples))
                 times.extend(sample.timestamp for sample in entry.samples)
                 values.extend(sample.value for sample in entry.samples)
-        self._learn_kinds(request.metadata, found)
+            elif series is not None and entry.histograms:
+                readings.extend((series, own) for own in _readings(entry.histograms, refused))
+        owners = [series for series, _ in readings]
+        self._learn_kinds(request.metadata, found + owners)
+        if found or owners:
+            own_times = [own.time_ms for _, own in readings]
+            self._hear(found + owners, counts + [1] * len(owners), times + own_times)
         if found:
-            self._hear(found, counts, times)
-            self._buffer(found, counts, times, values)
+            ids = np.repeat(_ids(found), counts)
+            samples = Samples(ids, np.array(times, np.int64), np.array(values, np.float64))
+            self._buffer(found, counts, samples)
+        if owners:
+            for series in owners:
+                _know_histogram(series)
+            histograms = native_histograms.columns(_ids(owners), [own for _, own in readings])
+            self._buffer(owners, [1] * len(owners), histograms)
         return refused
 
     def _new_series(
@@ -196,14 +207,9 @@ class Intake:
             newest_ms = max(min(time_ms, latest_ms), known.newest_ms if known else 0)
             self._senders[cluster, replica] = SenderTime(cluster, replica, newest_ms, now_ms)
 
-    def _buffer(
-        self,
-        found: list[_Series],
-        counts: list[int],
-        times: list[int],
-        values: list[float],
-    ) -> None:
-        self.waiting += len(values)
+    def _buffer(self, found: list[_Series], counts: list[int], rows: Samples | Histograms) -> None:
+        """Put rows where they go; each series has so many of them, one behind the other."""
+        self.waiting += sum(counts)
         now_ms = self._clock.now_ms()
         refresh_ms = round(self._settings.refresh_s * 1000)
         places: dict[tuple[int, Sender], int] = {}
@@ -216,13 +222,11 @@ class Intake:
             if series.sent_ms < 0 or now_ms - series.sent_ms >= refresh_ms:
                 self._buffers[place].label_sets.append(series.labels)
                 series.sent_ms = now_ms
-        ids = np.repeat(np.array([s.labels.series_id for s in found], np.uint64), counts)
         where = np.repeat(place_of, counts)
-        rows = _Rows(ids, np.array(times, np.int64), np.array(values, np.float64))
-        rows = rows.pick(np.argsort(where, kind="stable"))
+        order = np.argsort(where, kind="stable")
         begin = 0
         for place, end in zip(places, np.cumsum(np.bincount(where)).tolist(), strict=True):
-            self._buffers[place].rows.append(rows.pick(slice(begin, end)))
+            self._buffers[place].rows.add(rows.pick(order[begin:end]))
             begin = end
 
     def _open_buffer(self, place: tuple[int, Sender]) -> None:
@@ -254,36 +258,55 @@ class Intake:
         known = buffer.sender
         *label_chunks, last_labels = by_bytes(buffer.label_sets)
         for chunk in label_chunks:
-            yield self._frame(known._replace(newest_ms=0), _NO_ROWS, chunk)
-        rows = _Rows(
-            np.concatenate([rows.series_id for rows in buffer.rows]),
-            np.concatenate([rows.time_ms for rows in buffer.rows]),
-            np.concatenate([rows.value for rows in buffer.rows]),
-        )
-        if len(rows.time_ms) > SAMPLES_MAX:
-            # Frames tell how far their sender has come, so they are cut along time.
-            order = np.argsort(rows.time_ms, kind="stable")
-            rows = rows.pick(order)
-        for begin in range(0, len(rows.time_ms), SAMPLES_MAX):
-            part = rows.pick(slice(begin, begin + SAMPLES_MAX))
-            last = begin + SAMPLES_MAX >= len(rows.time_ms)
-            reached_ms = known.newest_ms if last else int(part.time_ms[-1])
-            told = known._replace(newest_ms=min(known.newest_ms, reached_ms))
-            yield self._frame(told, part, last_labels if begin == 0 else [])
+            yield self._frame(known._replace(newest_ms=0), NO_SAMPLES, chunk, NO_HISTOGRAMS)
+        for part in buffer.rows.parts():
+            told = known
+            if part.reached_ms is not None:
+                told = known._replace(newest_ms=min(known.newest_ms, part.reached_ms))
+            yield self._frame(told, part.samples, last_labels, part.histograms)
+            last_labels = []
 
-    def _frame(self, sender: SenderTime, rows: _Rows, label_sets: list[LabelSet]) -> Frame:
+    def _frame(
+        self,
+        sender: SenderTime,
+        samples: Samples,
+        label_sets: list[LabelSet],
+        histograms: Histograms,
+    ) -> Frame:
         return Frame(
             FrameKind.DATA,
             self._settings.name,
             self._clock.now_ms(),
             self._rules.hash,
             (sender,),
-            *rows,
+            *samples,
             tuple(label_sets),
+            histograms,
         )
 
 
-_NO_ROWS = _Rows(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.float64))
+def _readings(histograms: Iterable[Histogram], refused: Counter[str]) -> list[Reading]:
+    """Read a series' histograms; it counts once for each reason to refuse some of them."""
+    readings = []
+    reasons = set()
+    for histogram in histograms:
+        try:
+            readings.append(native_histograms.read(histogram))
+        except DecodeError as error:
+            reasons.add(str(error))
+    refused.update(reasons)
+    return readings
+
+
+def _know_histogram(series: _Series) -> None:
+    """Tell readers that it is a histogram, unless metadata knows of its kind."""
+    if series.labels.kind is MetricKind.UNKNOWN:
+        series.labels = series.labels._replace(kind=MetricKind.HISTOGRAM)
+        series.sent_ms = -1
+
+
+def _ids(found: list[_Series]) -> npt.NDArray[np.uint64]:
+    return np.array([series.labels.series_id for series in found], np.uint64)
 
 
 def _kind(number: int) -> MetricKind:

@@ -81,7 +81,11 @@ class CatalogueStore(Protocol):
         ...
 
     async def dropped(self, entity: str) -> Sequence[DroppedRow]:
-        """Read what isn't watched of an entity, most series first."""
+        """Read what isn't watched of an entity, most series first.
+
+        Args:
+            entity: its key; "" for what detect doesn't tell the entity of, as there is too much.
+        """
         ...
 
     async def refusals(self) -> Sequence[RefusalRow]:

@@ -80,7 +80,7 @@ class MemoryCatalogue:
                 members=max((w.feed.members for w in found[entity]), default=0),
                 dropped=dropped[entity],
             )
-            for entity in sorted({*found, *dropped})
+            for entity in sorted({*found, *dropped} - {""})
         ]
 
     async def watched(self, entities: Collection[str]) -> Sequence[Watched]:

@@ -1,23 +1,28 @@
 """The pipeline of one shard: frames in, windows and rollups out. Pure composition.
 
-fold -> channel -> decision, for each cluster of the shard on its own, as each has its own senders
+fold -> channels -> decision, for each cluster of the shard on its own, as each has its own senders
 and so its own time.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
-from watchkeep.detectors.arrays import Arrays
+from watchkeep.detectors.arrays import Arrays, Field
+from watchkeep.detectors.cells import Cell
 from watchkeep.detectors.channel import Channel, Scores
 from watchkeep.detectors.ewma import Ewma
-from watchkeep.detectors.fold import Cell, Fold
+from watchkeep.detectors.fold import Fold
 from watchkeep.detectors.logtime import LogTime
-from watchkeep.detectors.windows import Windows
+from watchkeep.detectors.windows import View, Windows
 from watchkeep.schemas.frame import Frame, FrameKind
 from watchkeep.schemas.settings import Detect
+from watchkeep.schemas.signal import unit_of
 from watchkeep.schemas.window import Window
 from watchkeep.streams.stores import Rollups, SignalRow
+
+_MEMBER = "member"
 
 
 class Outcome(NamedTuple):
@@ -42,26 +47,62 @@ class Cluster:
         )
         self.fold = Fold(settings)
         self.state = Arrays(self.channel.fields)
-        self.windows = Windows(settings, self.channel.name)
-        self._ids = np.empty(0, np.uint64)
+        self.windows = Windows(settings, self.fold.roster)
+        self.ids = Arrays({"id": Field("u8", 0)})
 
     def close(self, time_ms: int, outcome: Outcome, *, backlog: bool) -> None:
         """Close the cells that `time_ms` has passed, and score them."""
         for cell in self.fold.close(time_ms):
-            self.state.grow(len(self.fold.signals))
+            named = self._renew()
+            self.channel.seed(self.state, cell.woken, cell.quiet, cell.slept)
             scores = self.channel.step(self.state, cell.slots, cell.begin_ms, cell.value)
-            outcome.windows.extend(
-                self.windows.step(cell, scores, self.fold.signals, backlog=backlog)
+            views = (
+                View(self.channel.name, scores, cell.value, None, self.settings.open_cells),
+                self._members(cell),
             )
-            outcome.rollups.append(self._rollups(cell, scores))
+            outcome.windows.extend(self.windows.step(cell, views, backlog=backlog))
+            outcome.rollups.append(self._rollups(cell, scores, named))
 
-    def _rollups(self, cell: Cell, scores: Scores) -> Rollups:
-        new = self.fold.signals[len(self._ids) :]
-        if new:
-            self._ids = np.append(self._ids, np.array([s.signal_id for s in new], np.uint64))
-        ids = self._ids[cell.slots]
+    def _renew(self) -> tuple[SignalRow, ...]:
+        """Begin anew with slots that mean another signal now, and give the names of those."""
+        roster = self.fold.roster
+        slots = np.unique(np.array(roster.renewed, np.int64))
+        roster.renewed.clear()
+        size = roster.signal_slots.used
+        self.state.grow(size)
+        self.ids.grow(size)
+        if not len(slots):
+            return ()
+        self.state.reset(slots)
+        self.windows.forget(slots)
+        rows = []
+        for slot in slots.tolist():
+            if (watched := roster.watched[slot]) is None:
+                continue
+            signal = watched.signal
+            self.ids["id"][slot] = signal.signal_id
+            rows.append(
+                SignalRow(
+                    signal.signal_id,
+                    signal.entity,
+                    signal.metric,
+                    dict(signal.labels),
+                    unit_of(signal),
+                )
+            )
+        return tuple(rows)
+
+    def _members(self, cell: Cell) -> View:
+        """Look at each signal's members beside each other."""
+        siblings = cell.siblings
+        warmup = np.where(siblings.strand >= 0, 1.0, 0.0)
+        scores = Scores(siblings.distance, siblings.middle, siblings.spread, warmup)
+        return View(_MEMBER, scores, siblings.value, siblings.strand, self.settings.open_cells)
+
+    def _rollups(self, cell: Cell, scores: Scores, named: tuple[SignalRow, ...]) -> Rollups:
+        ids = self.ids["id"].take(cell.slots)
         return Rollups(
-            step_s=self.settings.step_s,
+            step_s=cell.step_ms // 1000,
             channel=self.channel.name,
             at_ms=np.full(len(ids), cell.begin_ms, np.int64),
             signal_id=ids,
@@ -72,9 +113,7 @@ class Cluster:
             score=scores.score,
             threshold=np.full(len(ids), self.settings.threshold_sigma),
             warmup=scores.warmup,
-            signals=tuple(
-                SignalRow(s.signal_id, s.entity, s.metric, dict(s.labels), s.unit) for s in new
-            ),
+            signals=named,
         )
 
 
@@ -102,5 +141,12 @@ class Shard:
     def _fold(self, frame: Frame) -> None:
         (sender,) = frame.senders
         cluster = self.clusters.setdefault(sender.cluster, Cluster(self.settings))
-        cluster.fold.learn(frame.label_sets)
-        cluster.fold.add(frame, sender.newest_ms)
+        cluster.fold.learn(frame.label_sets, frame.gateway_ms)
+        if self.time.elects(sender):
+            cluster.fold.add(frame, sender.newest_ms)
+        else:
+            cluster.fold.drops["standby_replica"] += len(frame.series_id)
+
+    def drops(self) -> Counter[str]:
+        """Count the samples that were not folded, by reason."""
+        return sum((cluster.fold.drops for cluster in self.clusters.values()), Counter[str]())

@@ -338,8 +338,7 @@ class Worker:
 
     def drops(self) -> Counter[str]:
         """Count the samples that were not folded since the states were loaded, by reason."""
-        clusters = [c for p in self._partitions.values() for c in p.shard.clusters.values()]
-        return sum((cluster.fold.drops for cluster in clusters), Counter[str]())
+        return sum((p.shard.drops() for p in self._partitions.values()), Counter[str]())
 
     def _tell_drops(self) -> None:
         drops = self.drops()

@@ -49,6 +49,9 @@ async def list_entities(
             _out(console, _named(count.entity) | count._asdict())
     elif chosen:
         print_entities(console, chosen)
+        if not pattern and (unnamed := sum(row.series for row in await store.dropped(""))):
+            told = f"{unnamed:,} series more are dropped, too many for detect to tell of whom"
+            console.print(f"{told}; `watchkeep doctor` shows the limits")
     else:
         console.print(await _nothing(store, pattern, url))
 

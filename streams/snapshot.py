@@ -2,8 +2,8 @@
 
 A state is one stream of bytes: its columns, each padded to 64 bytes, then a JSON text with the
 columns' places and all that is no column, then that text's length (u64). The stream is cut into
-blocks of 256 KiB. A snapshot holds each block compressed (zstd), and a manifest: magic "WKS2", the
-stream's length (u64) and the xxh3-64 of every block. Columns grow by doubling, so between two
+blocks of 256 KiB. A snapshot holds each block compressed (zstd), and a manifest: magic "WKS3", the
+stream's length (u64) and the xxh3-64 of every block. Columns grow by a quarter, so between two
 snapshots most stay where they are, and only blocks whose digest has changed are written.
 """
 
@@ -18,15 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from watchkeep.detectors.fold import OpenCell
 from watchkeep.detectors.logtime import LogTime
-from watchkeep.detectors.signals import Signal
 from watchkeep.schemas.errors import DecodeError
 from watchkeep.schemas.frame import SenderTime
 from watchkeep.schemas.settings import Detect
-from watchkeep.streams.pipeline import Cluster, Shard
+from watchkeep.streams.pipeline import Shard
+from watchkeep.streams.snapshot_state import FLEETING, State, capture_cluster, load_cluster
 
-_MAGIC: Final = b"WKS2"
+_MAGIC: Final = b"WKS3"
 _HEADER: Final = struct.Struct("<4sQ")
 _TAIL: Final = struct.Struct("<Q")
 _DIGEST_BYTES: Final = 8
@@ -63,39 +62,20 @@ class Blocks(NamedTuple):
 def capture(shard: Shard) -> Capture:
     """Copy a shard's state: fast, as the shard waits for it."""
     names = sorted(shard.clusters)
-    copy = Capture({"tick_ms": shard.time.tick_ms, "senders": list(shard.time.senders.values())})
-    copy.head["clusters"] = [
-        {"name": name} | _capture_cluster(shard.clusters[name], f"{i}/", copy.columns)
-        for i, name in enumerate(names)
-    ]
+    time = shard.time
+    copy = Capture(
+        {
+            "tick_ms": time.tick_ms,
+            "senders": list(time.senders.values()),
+            "elected": [[*group, replica] for group, replica in time.elected.items()],
+            "clusters": [],
+        }
+    )
+    for i, name in enumerate(names):
+        head, columns = capture_cluster(shard.clusters[name])
+        copy.head["clusters"].append({"name": name} | head)
+        copy.columns.update({f"{i}/{key}": column for key, column in columns.items()})
     return copy
-
-
-def _capture_cluster(cluster: Cluster, prefix: str, columns: dict[str, Column]) -> dict[str, Any]:
-    fold = cluster.fold
-    ids = np.fromiter(fold.slot_of, np.uint64, len(fold.slot_of))
-    for part, arrays in _parts(cluster).items():
-        columns.update({f"{prefix}{part}/{k}": column for k, column in arrays.dump().items()})
-    for index, cell in fold.open.items():
-        columns[f"{prefix}open/{index}"] = np.stack([cell.weighted, cell.covered])
-    columns[prefix + "ids"] = ids
-    columns[prefix + "slots"] = np.fromiter(fold.slot_of.values(), np.int64, len(ids))
-    return {
-        "used": fold.slots.used,
-        "next_cell": fold.next_cell,
-        "open": list(fold.open),
-        "signals": list(fold.signals),
-        "members": list(fold.members),
-        "windows": cluster.windows.dump(),
-    }
-
-
-def _parts(cluster: Cluster) -> dict[str, Any]:
-    return {
-        "series": cluster.fold.series,
-        "channel": cluster.state,
-        "runs": cluster.windows.runs,
-    }
 
 
 def cut(copy: Capture, before: bytes) -> Blocks:
@@ -132,7 +112,7 @@ def _stream(copy: Capture) -> bytes:
 
 
 def _is_fleeting(name: str) -> bool:
-    return name.split("/")[1] in {"open", "ids", "slots"}
+    return name.split("/")[1] in FLEETING
 
 
 def _digests(manifest: bytes) -> list[bytes]:
@@ -154,9 +134,12 @@ def load(manifest: bytes, blocks: Mapping[int, bytes], settings: Detect) -> Shar
     head, columns = _read(_joined(manifest, blocks))
     shard = Shard(settings)
     senders = [SenderTime(*sender) for sender in head["senders"]]
-    shard.time = LogTime(senders, head["tick_ms"])
+    elected = {(cluster, group): replica for cluster, group, replica in head["elected"]}
+    shard.time = LogTime(senders, elected, head["tick_ms"])
     for i, entry in enumerate(head["clusters"]):
-        shard.clusters[entry["name"]] = _load_cluster(entry, f"{i}/", columns, settings)
+        start = f"{i}/"
+        own = {k.removeprefix(start): v for k, v in columns.items() if k.startswith(start)}
+        shard.clusters[entry["name"]] = load_cluster(State(entry, own), settings)
     return shard
 
 
@@ -186,26 +169,3 @@ def _read(stream: bytes) -> tuple[dict[str, Any], dict[str, Column]]:
         for name, dtype, shape, offset in head.pop("columns")
     }
     return head, columns
-
-
-def _load_cluster(
-    entry: dict[str, Any], prefix: str, columns: Mapping[str, Column], settings: Detect
-) -> Cluster:
-    cluster = Cluster(settings)
-    fold = cluster.fold
-    ids, slots = columns[prefix + "ids"].tolist(), columns[prefix + "slots"].tolist()
-    fold.slot_of = dict(zip(ids, slots, strict=True))
-    fold.slots.used = entry["used"]
-    fold.next_cell = entry["next_cell"]
-    fold.members = {member: i for i, member in enumerate(entry["members"])}
-    for entity, metric, labels, counter in entry["signals"]:
-        pairs = tuple((name, value) for name, value in labels)
-        fold.signal_slot(Signal(entity, metric, pairs, counter))
-    for part, arrays in _parts(cluster).items():
-        start = f"{prefix}{part}/"
-        arrays.restore({k.removeprefix(start): columns[k] for k in columns if k.startswith(start)})
-    for index in entry["open"]:
-        weighted, covered = columns[f"{prefix}open/{index}"]
-        fold.open[index] = OpenCell(weighted.copy(), covered.copy())
-    cluster.windows.restore(entry["windows"])
-    return cluster

@@ -29,7 +29,8 @@ SELECT entity, coalesce(signals, 0), coalesce(page, 0), coalesce(fed.series, 0),
 FROM (SELECT entity, count(*) AS signals, count(*) FILTER (WHERE role = 'page') AS page,
              sum(series) FILTER (WHERE folding <> 'p99') AS series, max(members) AS members
       FROM feeds JOIN signals USING (signal_id) GROUP BY entity) AS fed
-FULL JOIN (SELECT entity, sum(series) AS series FROM dropped_series GROUP BY entity) AS gone
+FULL JOIN (SELECT entity, sum(series) AS series FROM dropped_series WHERE entity <> ''
+           GROUP BY entity) AS gone
      USING (entity)
 """
 

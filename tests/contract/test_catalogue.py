@@ -119,7 +119,10 @@ async def test_a_signal_without_cells_is_watched_too(store: Store) -> None:
 
 async def test_entities_are_counted(store: Store) -> None:
     await filled(store)
-    await store.write_catalogue([Catalogue(6, dropped=(INFO._replace(entity="job/c//x"),))])
+    unnamed = INFO._replace(entity="", metric="")
+    dropped = (INFO._replace(entity="job/c//x"), unnamed)
+    await store.write_catalogue([Catalogue(6, dropped=dropped)])
+    assert list(await store.dropped("")) == [unnamed]
     assert list(await store.counts()) == [
         Count("job/c//x", 0, 0, 0, 0, 3),
         Count(NODE, 1, 0, 1, 1, 0),

@@ -9,6 +9,17 @@ from watchkeep.schemas.errors import ConfigError
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams.config import keys, load, show
 
+RULE = """[[detect.rules]]
+why = "My queue's depth may page."
+when = { __name__ = "jobs_waiting" }
+# What follows is wrong.
+"""
+GOOD = RULE + "drop = true\n"
+BROKEN = """[[detect.rules]]
+why = "x"
+when.job = "("
+drop = true"""
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -27,6 +38,13 @@ def file(tmp_path: Path) -> Path:
         ('clock = "event time"', ":1: clock: should be 'wall' or 'event'"),
         ("[gateway\nport = 1", ": this is no TOML: "),
         ('[[entities.rules]]\nkind = "job"\nwhen = { a = "(" }\nname = ["a"]', "no regular expr"),
+        (GOOD + RULE + 'role = "pager"', ":10: detect.rules[1].role: should be 'page' or 'evid"),
+        (GOOD + RULE + 'rol = "page"', ":10: detect.rules[1].rol: no such key in a rule; did you "),
+        (GOOD + RULE, ":6: detect.rules[1]: it decides nothing; set role, keep, drop, step_s or"),
+        (RULE + "step_s = 7", ":5: detect.rules[0].step_s: should be greater than or equal to 10"),
+        (RULE + "step_s = 70", ":1: detect.rules[0]: step_s must divide an hour, and 70 doesn't"),
+        (RULE + "[detect.rules.when]\nx = 1", ": this is no TOML"),
+        (BROKEN, ":3: detect.rules[0].when.job: '(' is no regular expression: missing ), unterm"),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_its_line(file: Path, text: str, told: str) -> None:

@@ -48,7 +48,8 @@ async def test_what_detect_has_written_is_judged() -> None:
     found = await of_store(store, Settings(), clock)
     assert verdict(found) == "it works, and 2 things want a look"
     wanting = [finding.told for finding in found if finding.level is Level.WARN]
-    assert wanting[0].startswith("detect.signals_per_entity: refused 37 for shop/cart, e.g. http")
+    told = "detect.signals_per_entity = 1000: refused 37 for shop/cart, e.g. http_requests_total"
+    assert wanting[0].startswith(told)
     assert wanting[1].startswith("late: 9, ")
 
 

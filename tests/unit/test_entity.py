@@ -1,144 +1,43 @@
 """Series of real exporters find the entity that a person would be paged about."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
-from watchkeep.schemas.entity import Entity, EntityKind, EntityRule, EntityRules, workload_of
+from watchkeep.schemas.entity import Entity, EntityKind, EntityRule, EntityRules
 from watchkeep.schemas.errors import RecordError
+from watchkeep.schemas.names import workload_of
 
 CLUSTER = "prod"
-NODE_EXPORTER = {"job": "node-exporter", "namespace": "monitoring", "pod": "node-exporter-x2x4z"}
-
-# Label sets as these exporters write them, and the (kind, namespace, name, member) they belong to.
-CASES = {
-    "cadvisor, container of a deployment's pod": (
-        {
-            "__name__": "container_cpu_usage_seconds_total",
-            "namespace": "shop",
-            "pod": "cart-7d9c5b8f6d-x2x4z",
-            "container": "server",
-            "instance": "10.0.0.7:10250",
-            "job": "kubelet",
-            "node": "n1",
-        },
-        ("workload", "shop", "cart", "cart-7d9c5b8f6d-x2x4z"),
-    ),
-    "cadvisor, a node's root cgroup": (
-        {
-            "__name__": "container_cpu_usage_seconds_total",
-            "id": "/",
-            "instance": "n1",
-            "job": "kubelet",
-        },
-        ("node", "", "n1", "n1"),
-    ),
-    "kube-state-metrics about a deployment, labels honoured": (
-        {
-            "__name__": "kube_deployment_status_replicas",
-            "namespace": "shop",
-            "deployment": "cart-v2",
-            "job": "kube-state-metrics",
-            "instance": "10.1.2.3:8080",
-        },
-        ("workload", "shop", "cart-v2", ""),
-    ),
-    "kube-state-metrics about a pod, labels not honoured": (
-        {
-            "__name__": "kube_pod_container_status_restarts_total",
-            "namespace": "monitoring",
-            "pod": "kube-state-metrics-5d4f8c7b9-qwrtz",
-            "exported_namespace": "shop",
-            "exported_pod": "db-0",
-        },
-        ("workload", "shop", "db", "db-0"),
-    ),
-    "kube-state-metrics about a CronJob's job": (
-        {
-            "__name__": "kube_job_status_failed",
-            "namespace": "shop",
-            "job_name": "backup-29384721",
-            "job": "kube-state-metrics",
-        },
-        ("workload", "shop", "backup", "backup-29384721"),
-    ),
-    "kube-state-metrics about a replica set": (
-        {
-            "__name__": "kube_replicaset_status_replicas",
-            "namespace": "shop",
-            "replicaset": "cart-7d9c5b8f6d",
-        },
-        ("workload", "shop", "cart", ""),
-    ),
-    "kube-state-metrics about a node": (
-        {"__name__": "kube_node_status_condition", "node": "n1", "condition": "Ready"},
-        ("node", "", "n1", "n1"),
-    ),
-    "node-exporter, in a pod": (
-        {"__name__": "node_load1", "instance": "10.0.0.7:9100"} | NODE_EXPORTER,
-        ("node", "", "10.0.0.7", "10.0.0.7:9100"),
-    ),
-    "node-exporter, IPv6": (
-        {"__name__": "node_load1", "instance": "[fe80::1]:9100", "job": "node"},
-        ("node", "", "fe80::1", "[fe80::1]:9100"),
-    ),
-    "a mesh, seen from the client": (
-        {
-            "__name__": "istio_requests_total",
-            "namespace": "shop",
-            "pod": "frontend-6b7c9d8f5-bcdfg",
-            "reporter": "source",
-            "destination_workload": "cart",
-            "destination_workload_namespace": "shop",
-        },
-        ("workload", "shop", "cart", "frontend-6b7c9d8f5-bcdfg"),
-    ),
-    "an HTTP server found through its pod": (
-        {
-            "__name__": "http_requests_total",
-            "namespace": "shop",
-            "pod": "api-0",
-            "service": "api",
-            "instance": "10.0.1.2:8080",
-            "job": "api",
-        },
-        ("workload", "shop", "api", "api-0"),
-    ),
-    "an HTTP server found through its service": (
-        {
-            "__name__": "http_requests_total",
-            "namespace": "shop",
-            "service": "api",
-            "instance": "10.0.1.2:8080",
-            "job": "api",
-        },
-        ("workload", "shop", "api", "10.0.1.2:8080"),
-    ),
-    "a static pod": (
-        {
-            "__name__": "apiserver_request_total",
-            "namespace": "kube-system",
-            "pod": "kube-apiserver-n1",
-            "node": "n1",
-        },
-        ("workload", "kube-system", "kube-apiserver", "kube-apiserver-n1"),
-    ),
-    "Prometheus itself, a plain job": (
-        {"__name__": "prometheus_tsdb_head_series", "job": "prometheus", "instance": "p:9090"},
-        ("job", "", "prometheus", "p:9090"),
-    ),
-    "a recording rule without any place": (
-        {"__name__": "cluster:cpu:rate5m"},
-        ("job", "", "unplaced", ""),
-    ),
-}
+# Label sets as exporters write them under the usual scrape configurations, and where they belong.
+CASES = json.loads((Path(__file__).parents[1] / "fixtures" / "entities.json").read_text())
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_series_finds_its_entity_and_member(case: str) -> None:
-    labels, (kind, namespace, name, member) = CASES[case]
-    place = EntityRules().place(labels, CLUSTER)
-    assert place.entity == Entity(EntityKind(kind), CLUSTER, namespace, name)
-    assert place.member == member
+@pytest.mark.parametrize("case", CASES, ids=[case["about"] for case in CASES])
+def test_a_series_finds_its_entity_and_member(case: dict[str, Any]) -> None:
+    place = EntityRules().place(case["labels"], CLUSTER)
+    kind = EntityKind(case["kind"])
+    assert place.entity == Entity(kind, CLUSTER, case["namespace"], case["name"])
+    assert place.member == case["member"]
+
+
+def test_all_that_feeds_a_service_meets_at_one_entity() -> None:
+    told = [case for case in CASES if "cart" in case["name"] and case["namespace"] == "shop"]
+    rules = EntityRules()
+    entities = {rules.place(case["labels"], CLUSTER).entity.key for case in told}
+    assert entities == {"workload/prod/shop/cart", "workload/prod/shop/cart-v2"}
+    assert len(told) > 30
+
+
+def test_where_a_series_belongs_depends_on_nothing_that_was_asked_before() -> None:
+    rules = EntityRules()
+    places = [rules.place(case["labels"], CLUSTER) for case in CASES]
+    again = [rules.place(case["labels"], CLUSTER) for case in reversed(CASES)]
+    assert places == again[::-1]
+    assert places == [EntityRules().place(case["labels"], CLUSTER) for case in CASES]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +55,29 @@ def test_a_series_finds_its_entity_and_member(case: str) -> None:
 )
 def test_what_controllers_add_to_pod_names_is_stripped(pod: str, workload: str) -> None:
     assert workload_of(pod) == workload
+
+
+@pytest.mark.parametrize(
+    ("claim", "workload"),
+    [
+        ("data-postgres-0", "postgres"),
+        ("redis-data-redis-master-0", "redis-master"),
+        ("prometheus-k8s-db-prometheus-k8s-0", "prometheus-k8s"),
+        ("elasticsearch-data-elasticsearch-es-default-2", "elasticsearch-es-default"),
+        ("storage-loki-0", "loki"),
+        ("postgres-pvc", "postgres"),
+        ("my-data-0", "my"),
+        ("grafana", "grafana"),
+    ],
+)
+def test_a_volume_claim_tells_whose_it_is(claim: str, workload: str) -> None:
+    assert workload_of(claim, "claim") == workload
+
+
+@pytest.mark.parametrize("namespace", ["shop", "kube-systems"])
+def test_only_the_control_plane_has_static_pods(namespace: str) -> None:
+    labels = {"namespace": namespace, "pod": "etcd-node-2"}
+    assert EntityRules().place(labels, CLUSTER).entity.name == "etcd-node"
 
 
 def test_a_deploy_changes_the_member_and_not_the_entity() -> None:

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from watchkeep.schemas.entity import DEFAULT_RULES, EntityKind
+from watchkeep.schemas.entity import DEFAULT_RULES, EntityKind, EntityRules
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.schemas.exposition import parse_series
 from watchkeep.schemas.frame import MetricKind
 from watchkeep.schemas.labels import text
-from watchkeep.schemas.settings import Gateway
-from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role
+from watchkeep.schemas.settings import Gateway, Settings
+from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, foldings
 from watchkeep.streams import explain_series
 from watchkeep.streams.cli import main
 from watchkeep.streams.cli_signals import _KINDS
-from watchkeep.streams.explain_series import FOLDINGS, Explained, explain, show
+from watchkeep.streams.explain_series import Explained, explain, rules_of, show
 
 CART = (
     'http_requests_total{namespace="shop",pod="cart-7d9c5b8f6d-x2x4z",code="500",'
@@ -67,31 +67,56 @@ def test_a_series_is_placed_as_the_gateway_would() -> None:
     assert told.place.entity.key == "workload/prod/shop/cart"
     assert told.place.member == "cart-7d9c5b8f6d-x2x4z"
     assert told.removed == ("prometheus_replica",)
-    assert told.rule == 9
     assert told.told == ("namespace", "pod")
     assert told.folded == ("instance", "path")
     assert [one.title for one in told.signals] == ['http_requests_total{code="5xx"}']
     assert told.signals[0].role is Role.PAGE
 
 
+@pytest.mark.parametrize(
+    "series",
+    ['kube_pod_info{namespace="shop",pod="a-1"}', 'node_load1{instance="n1:9100"}', 'up{job="x"}'],
+)
+def test_the_rule_that_is_told_is_the_one_that_placed_it(series: str) -> None:
+    told = explained(series)
+    assert told.rule is not None
+    rules = EntityRules([DEFAULT_RULES[told.rule - 1]])
+    assert told.place == rules.place(parse_series(series), "default")
+
+
 def test_a_bucket_feeds_quantiles_and_its_bound_is_not_folded_away() -> None:
     told = explained('request_seconds_bucket{job="x",le="0.5"}')
     assert [(one.title, one.role) for one in told.signals] == [
-        ("p50(request_seconds)", Role.EVIDENCE),
         ("p99(request_seconds)", Role.PAGE),
+        ("p50(request_seconds)", Role.EVIDENCE),
     ]
     assert told.folded == ()
 
 
-def test_every_part_feeds_something() -> None:
-    assert set(FOLDINGS) == set(Part)
+@pytest.mark.parametrize("part", Part)
+def test_every_part_can_be_told(part: Part) -> None:
+    class Rules(FewRules):
+        def feed(self, *_: object) -> Feed:
+            return Feed(part, "m", (), 1.0, 60)
+
+    told = explain({"__name__": "m"}, MetricKind.UNKNOWN, Gateway(), DEFAULT_RULES, Rules())
+    assert [one.folding for one in told.signals] == list(foldings(part))
+    assert shown(told).count("in cells of 60 s") == len(told.signals)
+
+
+def test_the_shipped_rules_are_asked() -> None:
+    told = explain(
+        parse_series(CART), MetricKind.COUNTER, Gateway(), DEFAULT_RULES, rules_of(Settings())
+    )
+    assert isinstance(told.feed, Feed)
+    assert told.signals[0].role is Role.PAGE
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_people_are_told_all_of_it(width: int) -> None:
     text_ = " ".join(shown(explained(CART), width).split())
     assert "entity shop/cart, a workload in cluster prod" in text_
-    assert 'by entity rule 9, for {namespace=~".+",pod=~".+"}; named after namespace, pod' in text_
+    assert 'for {namespace=~".+",pod=~".+"}; named after namespace, pod' in text_
     assert 'kept labels {code="5xx"}' in text_
     assert "folded away instance, path" in text_
     assert 'http_requests_total{code="5xx"} may page' in text_

@@ -1,120 +1,152 @@
 """Samples of many series become signals on the grid."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from watchkeep.detectors.fold import Cell, Fold
-from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime
+from folding import (
+    FAR_MS,
+    STALE,
+    START_MS,
+    STEP_MS,
+    a_frame,
+    every,
+    folded,
+    label_set,
+    put,
+    told,
+)
+from watchkeep.detectors.fold import Fold
+from watchkeep.schemas.frame import Frame, LabelSet, MetricKind
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
 
-STEP_MS = 60_000
-START_MS = 1_700_000_040_000 // STEP_MS * STEP_MS
-FAR_MS = START_MS + 50 * STEP_MS
-STALE = float(np.array([0x7FF0000000000002], np.uint64).view(np.float64)[0])
-
-Sample = tuple[str, int, float]  # series, time in ms after the start, value
-
-
-def label_set(name: str, kind: MetricKind = MetricKind.UNKNOWN) -> LabelSet:
-    """`requests_total:a` is that metric of the pod a."""
-    metric, _, pod = name.partition(":")
-    form = canonical({"__name__": metric, "pod": pod}.items())
-    return LabelSet(series_id(form), kind, "workload/c/n/w", pod, form)
-
-
-def a_frame(samples: Sequence[Sample]) -> Frame:
-    names = [name for name, _, _ in samples]
-    return Frame(
-        FrameKind.DATA,
-        "g",
-        START_MS,
-        "r",
-        (SenderTime("c", "", FAR_MS, FAR_MS),),
-        np.array([label_set(name).series_id for name in names], np.uint64),
-        np.array([START_MS + ms for _, ms, _ in samples], np.int64),
-        np.array([value for _, _, value in samples], np.float64),
-        tuple(label_set(name) for name in sorted(set(names))),
-    )
-
-
-def folded(frames: Sequence[Sequence[Sample]], until_ms: int = 10 * STEP_MS) -> list[Cell]:
-    fold = Fold(Detect())
-    for samples in frames:
-        frame = a_frame(samples)
-        fold.learn(frame.label_sets)
-        fold.add(frame, FAR_MS)
-    return list(fold.close(START_MS + until_ms))
-
-
-def values(cells: Sequence[Cell]) -> list[float]:
-    return [float(cell.value[0]) for cell in cells]
-
-
-def every(name: str, step_ms: int, data: Sequence[float], first_ms: int = 0) -> list[Sample]:
-    return [(name, first_ms + i * step_ms, value) for i, value in enumerate(data)]
-
 
 def test_a_counter_becomes_its_rate() -> None:
-    cells = folded([every("r_total:a", 30_000, [0, 60, 120, 180, 240])], 2 * STEP_MS + 15_000)
-    assert values(cells) == [2.0, 2.0]
+    signals = folded([every("r_total:a", 30_000, [0, 60, 120, 180, 240])], 2 * STEP_MS + 15_000)
+    assert signals == {"r_total": {0: 2.0, 1: 2.0}}
 
 
 def test_rates_of_members_are_summed_and_values_averaged() -> None:
     counters = every("r_total:a", 30_000, [0, 30, 60]) + every("r_total:b", 30_000, [5, 95, 185])
-    gauges = every("mem:a", 30_000, [1, 1, 1]) + every("mem:b", 30_000, [3, 3, 3])
-    (cell,) = folded([counters + gauges], STEP_MS + 15_000)
-    assert sorted(cell.value.tolist()) == [2.0, 4.0]
-    assert cell.members.tolist() == [2, 2]
+    gauges = every("mem:a", 30_000, [1, 2, 2]) + every("mem:b", 30_000, [3, 4, 4])
+    signals = folded([counters + gauges], STEP_MS + 15_000)
+    assert signals == {"r_total": {0: 4.0}, "mem": {0: 3.0}}
 
 
 def test_a_counter_reset_is_no_spike() -> None:
-    cells = folded([every("r_total:a", 30_000, [1000, 1030, 1060, 10, 40])], 2 * STEP_MS + 15_000)
-    assert values(cells) == pytest.approx([1.0, (10 / 30 + 1) / 2])
+    signals = folded([every("r_total:a", 30_000, [1000, 1030, 1060, 10, 40])], 2 * STEP_MS + 15_000)
+    assert signals["r_total"] == pytest.approx({0: 1.0, 1: (10 / 30 + 1) / 2})
 
 
 def test_a_rate_is_spread_over_the_cells_between_two_samples() -> None:
-    cells = folded([every("r_total:a", 120_000, [0, 240])], 2 * STEP_MS + 15_000)
-    assert values(cells) == [2.0, 2.0]
+    signals = folded([every("r_total:a", 120_000, [0, 240])], 2 * STEP_MS + 15_000)
+    assert signals["r_total"] == {0: 2.0, 1: 2.0}
 
 
 def test_a_gauge_is_weighted_by_the_time_it_stands_for() -> None:
-    samples = [("mem:a", 0, 1.0), ("mem:a", 15_000, 1.0), ("mem:a", 60_000, 5.0)]
-    (cell,) = folded([samples], STEP_MS + 15_000)
-    assert values([cell]) == pytest.approx([(15 * 1 + 45 * 5) / 60], rel=1e-4)
+    samples = [("mem:a", 0, 1.0), ("mem:a", 15_000, 2.0), ("mem:a", 60_000, 5.0)]
+    signals = folded([samples], STEP_MS + 15_000)
+    assert signals["mem"] == pytest.approx({0: (15 * 2 + 45 * 5) / 60})
 
 
 def test_a_series_stands_for_its_last_value_until_it_is_too_old() -> None:
-    cells = folded([every("mem:a", 30_000, [7, 7])], 9 * STEP_MS)
-    assert values(cells) == [7.0] * 5
-    assert cells[-1].begin_ms == START_MS + 4 * STEP_MS
+    signals = folded([every("mem:a", 30_000, [6, 7])], 9 * STEP_MS)
+    assert signals["mem"] == {0: 7.0, 1: 7.0, 2: 7.0, 3: 7.0, 4: 7.0}
 
 
 def test_a_stale_marker_ends_a_series_at_once() -> None:
-    cells = folded([[("mem:a", 0, 7.0), ("mem:a", 30_000, 7.0), ("mem:a", 60_000, STALE)]])
-    assert len(cells) == 1
+    samples = [("mem:a", 0, 7.0), ("mem:a", 30_000, 8.0), ("mem:a", 60_000, STALE)]
+    assert folded([samples])["mem"] == {0: 8.0}
 
 
 def test_a_cell_stays_open_for_the_grace() -> None:
-    samples = every("mem:a", 30_000, [1, 1, 1])
+    samples = every("mem:a", 30_000, [1, 2, 1])
     assert not folded([samples], STEP_MS + 14_999)
-    assert len(folded([samples], STEP_MS + 15_000)) == 1
+    assert folded([samples], STEP_MS + 15_000)
 
 
-def test_histogram_buckets_and_info_are_not_watched() -> None:
-    samples = [(f"{name}:a", 0, 1.0) for name in ("x_bucket", "x_info", "x_created")]
-    assert not folded([samples])
+def test_a_gap_in_the_data_is_no_dip_of_a_rate() -> None:
+    """The rate is over the time that was seen, of the first cell as of those around a gap."""
+    before = every("r_total:a", 15_000, [0, 15, 30, 45], first_ms=30_000)
+    after = every("r_total:a", 15_000, [1_000, 1_015, 1_030, 1_045], first_ms=20 * STEP_MS + 25_000)
+    rates = folded([before, after], 21 * STEP_MS + 20_000)["r_total"]
+    assert rates[0] == rates[1] == 1.0
+    # What was counted in the gap is spread over all of it, and told where it still can be.
+    assert rates[20] == pytest.approx((25 * (955 / 1150) + 35) / 60, rel=1e-6)
 
 
-def test_metadata_beats_the_name() -> None:
+def test_a_pod_that_is_replaced_in_a_cell_is_no_dip() -> None:
+    old = [*every("r_total:old", 10_000, [0, 10, 20, 30]), ("r_total:old", 35_000, STALE)]
+    new = every("r_total:new", 10_000, [0, 10, 20, 30], first_ms=50_000)
+    assert folded([old, new], 2 * STEP_MS)["r_total"][0] == pytest.approx(1.0)
+
+
+def test_load_that_moves_between_pods_stays_the_same() -> None:
+    """A rolling deploy: what the old pod no longer takes, the other does."""
+    old = [*every("r_total:old", 10_000, [0, 10, 20]), ("r_total:old", 21_000, STALE)]
+    other = every("r_total:other", 10_000, [0, 10, 20, 40, 60, 80, 100])
+    assert folded([old + other], STEP_MS + 15_000)["r_total"][0] == pytest.approx(2.0)
+
+
+def test_what_never_changes_takes_no_part() -> None:
+    """It is asleep; when it moves, it is known for how long it was as it was."""
     fold = Fold(Detect())
-    fold.learn([label_set("jobs_total:a", MetricKind.GAUGE)])
-    assert not fold.signals[0].counter
+    put(fold, every("up:a", 30_000, [1] * 21))
+    assert not list(fold.close(START_MS + 10 * STEP_MS))
+    put(fold, every("up:a", 30_000, [0, 0, 0], first_ms=21 * 30_000))
+    (cell,) = fold.close(START_MS + 11 * STEP_MS + 15_000)
+    assert told(fold, [cell]) == {"up": {10: 0.0}}
+    assert (cell.quiet.tolist(), cell.slept.tolist()) == ([1.0], [10])
+
+
+def test_errors_that_come_for_the_first_time_have_a_past_of_none() -> None:
+    fold = Fold(Detect())
+    put(fold, every("errors_total:a", 30_000, [0] * 10 + [30, 60, 90]))
+    (cell, *_) = fold.close(START_MS + 6 * STEP_MS + 15_000)
+    assert told(fold, [cell]) == {"errors_total": {4: 0.5}}
+    assert (cell.quiet.tolist(), cell.slept.tolist()) == ([0.0], [4])
+
+
+def test_a_histogram_becomes_its_rate_and_quantiles() -> None:
+    samples = []
+    for pod, slow in (("a", 1), ("b", 3)):
+        for i in range(3):
+            n = 60 * i
+            samples += [
+                (f"s_bucket{{le=0.1}}:{pod}", 30_000 * i, n * 0.5),
+                (f"s_bucket{{le=1}}:{pod}", 30_000 * i, n - slow * i),
+                (f"s_bucket{{le=+Inf}}:{pod}", 30_000 * i, n),
+                (f"s_count:{pod}", 30_000 * i, n),
+                (f"s_sum:{pod}", 30_000 * i, n * 0.4),
+            ]
+    signals = folded([samples], STEP_MS + 15_000, {"s_count": MetricKind.HISTOGRAM})
+    assert signals["s"] == {0: 4.0}
+    assert signals["p50(s)"] == pytest.approx({0: 0.1})
+    # 99% are 237.6 of 240, and 236 lie below 1, the last bound.
+    assert signals["p99(s)"] == pytest.approx({0: 1.0})
+    assert signals["average(s)"] == pytest.approx({0: 0.4})
+
+
+def test_metadata_beats_the_name_and_may_come_late() -> None:
+    fold = Fold(Detect())
+    put(fold, every("jobs_total:a", 30_000, [5, 6]))
+    put(fold, every("jobs_total:a", 30_000, [5, 6], 60_000), {"jobs_total": MetricKind.GAUGE})
+    put(fold, every("jobs_total:a", 30_000, [5, 6, 5], 120_000), {"jobs_total": MetricKind.GAUGE})
+    assert told(fold, list(fold.close(START_MS + 4 * STEP_MS)))["jobs_total"][2] == 5.5
+
+
+def test_behaviour_tells_what_nobody_says() -> None:
+    """What only ever rises is counted; it then begins anew as a signal."""
+    fold = Fold(Detect())
+    put(fold, every("mystery:a", 30_000, list(range(0, 300, 3))))
+    put(fold, every("waves:a", 30_000, [i % 7 for i in range(100)]))
+    fold.roster.renewed.clear()
+    early = told(fold, list(fold.close(START_MS + 30 * STEP_MS)))
+    put(fold, every("mystery:a", 30_000, list(range(300, 360, 3)), first_ms=50 * STEP_MS))
+    late = told(fold, list(fold.close(START_MS + 58 * STEP_MS)))
+    assert late["mystery"] == pytest.approx(dict.fromkeys(range(50, 57), 0.1), rel=0.03)
+    assert [fold.roster.signal(slot).title for slot in fold.roster.renewed] == ["mystery"]
+    assert early["waves"][10] == pytest.approx(0.5)
 
 
 def test_labels_that_are_not_kept_are_folded_away() -> None:
@@ -122,32 +154,34 @@ def test_labels_that_are_not_kept_are_folded_away() -> None:
     for code, path in (("500", "/a"), ("503", "/b"), ("200", "/a")):
         labels = {"__name__": "http_requests_total", "code": code, "path": path}
         form = canonical(labels.items())
-        kind = MetricKind.COUNTER
-        fold.learn([LabelSet(series_id(form), kind, "workload/c/n/w", "p", form)])
-    titles = [signal.title for signal in fold.signals]
+        entry = LabelSet(series_id(form), MetricKind.COUNTER, "workload/c/n/w", "p", form)
+        fold.learn([entry], START_MS)
+    titles = [signal.title for signal in fold.roster.signal_slot]
     assert titles == ['http_requests_total{code="5xx"}', 'http_requests_total{code="2xx"}']
 
 
 def test_what_is_not_folded_is_counted_by_its_reason() -> None:
     fold = Fold(Detect())
-    frame = a_frame([*every("mem:a", 30_000, [1, 1]), ("mem:a", 30_000, 2), ("mem:a", 10_000, 2)])
+    frame = a_frame([*every("mem:a", 30_000, [1, 2]), ("mem:a", 30_000, 2), ("mem:a", 10_000, 2)])
     fold.add(frame, FAR_MS)
     assert fold.drops == {"unknown_series": 4}
-    fold.learn(frame.label_sets)
+    fold.learn(frame.label_sets, START_MS)
     fold.add(frame, FAR_MS)
     assert fold.drops["not_newer"] == 2
-    fold.add(a_frame([("mem:a", FAR_MS, 1.0)]), FAR_MS)
+    fold.add(a_frame([("mem:a", FAR_MS + 1 - START_MS, 1.0)]), FAR_MS)
     assert fold.drops["clock_ahead"] == 1
     list(fold.close(START_MS + 50 * STEP_MS))
     fold.add(a_frame([("mem:a", 40_000, 1.0)]), FAR_MS)
     assert fold.drops["late"] == 1
+    put(fold, [("r_total:a", 60_000, -3.0), ("huge:a", 60_000, 1e300)])
+    assert fold.drops["negative_counter"] == fold.drops["too_large"] == 1
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, STALE, 1e308, -1e308, -5.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, STALE, 1e308, -1e308, 1e300, -5.0])
 def test_odd_values_do_no_harm(value: float) -> None:
-    samples = every("mem:a", 30_000, [1, value, 1, 1]) + every("r_total:a", 30_000, [1, value, 1])
-    for cell in folded([samples]):
-        assert np.isfinite(cell.value).all()
+    samples = every("mem:a", 30_000, [1, value, 1, 2]) + every("r_total:a", 30_000, [1, value, 1])
+    for signal in folded([samples]).values():
+        assert np.isfinite(list(signal.values())).all()
 
 
 @pytest.mark.parametrize("time_ms", [-(2**63), -1, 0, 2**63 - 1])
@@ -158,34 +192,14 @@ def test_odd_times_do_no_harm(time_ms: int) -> None:
         | {"time_ms": np.array([time_ms, START_MS, START_MS + 30_000], np.int64)}
     )
     fold = Fold(Detect())
-    fold.learn(odd.label_sets)
+    fold.learn(odd.label_sets, START_MS)
     fold.add(odd, FAR_MS)
     assert len(list(fold.close(START_MS + 2 * STEP_MS))) < 10
 
 
-SAMPLES = st.lists(
-    st.tuples(
-        st.sampled_from(["r_total:a", "r_total:b", "mem:a", "mem:b"]),
-        st.integers(0, 8 * STEP_MS),
-        st.floats(0, 1e6),
-    ),
-    max_size=60,
-)
-
-
-@settings(max_examples=60)
-@given(SAMPLES, st.lists(st.integers(0, 60), max_size=5))
-def test_neither_the_split_of_batches_nor_the_order_of_series_matters(
-    samples: list[Sample], cuts: list[int]
-) -> None:
-    samples = sorted(samples, key=lambda sample: sample[1])
-    if not samples:
-        return
-    whole = folded([samples])
-    bounds = [0, *sorted(cuts), len(samples)]
-    parts = [samples[a:b] for a, b in pairwise(bounds) if samples[a:b]]
-    by_series = [sorted(part, key=lambda sample: sample[0]) for part in parts]
-    for other in (folded(parts), folded(by_series)):
-        assert [cell.begin_ms for cell in other] == [cell.begin_ms for cell in whole]
-        for a, b in zip(whole, other, strict=True):
-            assert sorted(a.value.tolist()) == pytest.approx(sorted(b.value.tolist()))
+def test_a_series_can_change_its_kind() -> None:
+    fold = Fold(Detect())
+    fold.learn([label_set("x:a", MetricKind.GAUGE)], START_MS)
+    fold.learn([label_set("x:a", MetricKind.COUNTER)], START_MS)
+    put(fold, every("x:a", 30_000, [0, 60, 120]), {"x": MetricKind.COUNTER})
+    assert told(fold, list(fold.close(START_MS + STEP_MS + 15_000))) == {"x": {0: 2.0}}

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from native import native
 from watchkeep.schemas.errors import LogError
 from watchkeep.schemas.frame import SHARDS, Frame, FrameKind, MetricKind, decode, shard_of
 from watchkeep.schemas.labels import parse
-from watchkeep.schemas.remote_write_pb2 import WriteRequest
+from watchkeep.schemas.remote_write_pb2 import Histogram, WriteRequest
 from watchkeep.schemas.settings import Gateway as GatewaySettings
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams.gateway import Gateway
 from watchkeep.streams.memory import MemoryLog
+from watchkeep.streams.native_histograms import GAUGE
 from watchkeep.streams.topics import METRICS
+from watchkeep.streams.vitals import REFUSED
 
 HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
 NOW_MS = 1_772_409_600_000
@@ -71,6 +74,14 @@ def request(
     for ms, number in samples:
         series.samples.add(timestamp=NOW_MS + ms, value=number)
     return into
+
+
+def with_histograms(
+    labels: Mapping[str, str], histograms: list[Histogram], into: WriteRequest | None = None
+) -> WriteRequest:
+    message = request(labels, [], into)
+    message.timeseries[-1].histograms.extend(histograms)
+    return message
 
 
 def packed(message: WriteRequest) -> bytes:
@@ -183,6 +194,54 @@ async def test_what_cannot_be_placed_is_told_and_the_rest_is_written(
     assert "1 series: duplicate label name" in text
     assert "1 series: labels of more than 16384 bytes" in text
     assert sum(len(frame.value) for frame in frames(log)) == 1
+
+
+LATENCY = CART | {"__name__": "http_request_duration_seconds"}
+
+
+def refused_series(reason: str) -> float:
+    return float(REFUSED.labels(reason)._value.get())
+
+
+async def test_gauge_histograms_are_counted_and_all_else_is_taken(
+    client: Client, log: MemoryLog
+) -> None:
+    """An error would be one with every request of this sender, for ever."""
+    gauges = [native({1: i}, time_ms=NOW_MS) for i in (1, 2)]
+    for gauge in gauges:
+        gauge.reset_hint = Histogram.GAUGE
+    message = with_histograms(LATENCY | {"__name__": "ages"}, gauges)
+    with_histograms(LATENCY, [native({1: 1}, time_ms=NOW_MS)], message)
+    before = refused_series(GAUGE)
+    assert await post(client, packed(message)) == 204
+    assert refused_series(GAUGE) - before == 1
+    (frame,) = frames(log)
+    assert [parse(labels.labels) for labels in frame.label_sets] == [LATENCY]
+    assert frame.histograms.value.tolist() == [1]
+
+
+async def test_invalid_histograms_are_told_and_the_rest_is_written(
+    client: Client, log: MemoryLog
+) -> None:
+    good, gauge = native({1: 1}, time_ms=NOW_MS), native({1: 1}, time_ms=NOW_MS)
+    gauge.reset_hint = Histogram.GAUGE
+    odd, short = native({1: 1}, schema=9), native({1: 1})
+    short.count_int = 0
+    message = with_histograms(LATENCY, [good, odd, short, odd])
+    with_histograms(LATENCY | {"pod": "cart-1"}, [gauge], message)
+    with_histograms(LATENCY | {"pod": "cart-2"}, [odd], message)
+    request(LATENCY | {"pod": "cart-3"}, [(0, 1.0)], message)
+    message.timeseries[-1].histograms.append(good)
+    answer = await client.post("/api/v1/write", data=packed(message), headers=HEADERS)
+    assert answer.status == 400
+    text = await answer.text()
+    assert "2 series: native histogram of an unknown schema" in text
+    assert "1 series: native histogram with more in its buckets than its count" in text
+    assert f"1 series: {GAUGE}" in text
+    assert "1 series: samples and native histograms in one" in text
+    (frame,) = frames(log)
+    assert frame.histograms.value.tolist() == [1]
+    assert len(frame.value) == 0
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,16 @@ async def test_a_pattern_of_titles_picks_nodes() -> None:
     assert "node_load1" in await shown(list_signals, "node *")
 
 
+async def test_what_is_too_much_to_be_named_is_told() -> None:
+    store, console = MemoryStore(), Console(width=200)
+    await fill(store)
+    unnamed = SHARD.dropped[0]._replace(entity="", metric="", series=900)
+    await store.write_catalogue([Catalogue(4, dropped=(unnamed,))])
+    with console.capture() as capture:
+        await list_entities(store, console, "", URL, as_json=False)
+    assert "900 series more are dropped, too many" in capture.get()
+
+
 async def test_several_clusters_are_told_apart() -> None:
     store = MemoryStore()
     await fill(store)

@@ -1,0 +1,184 @@
+"""`make bench-fold`: how many raw samples a CPU second folds, and what memory a series takes.
+
+The series are those of the simulated shop, copied into as many namespaces as it takes, in 64 shards
+as in life. Each scrape brings a sample of every series; those of a shard come in frames of up to 8,192
+samples. Cells close as time goes on. CPU time is that of folding alone: frames are made beforehand.
+
+Memory is what Python and numpy hold for the folds: with all series, less that of the signals (their
+names, roles and columns), by series. Label sets are not held at all.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import time
+import tracemalloc
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from watchkeep.detectors.fold import Fold
+from watchkeep.detectors.roster import COUNTS
+from watchkeep.schemas.entity import EntityRules
+from watchkeep.schemas.frame import (
+    SAMPLES_MAX,
+    SHARDS,
+    Frame,
+    FrameKind,
+    LabelSet,
+    SenderTime,
+    by_bytes,
+    shard_of,
+)
+from watchkeep.schemas.labels import canonical, series_id
+from watchkeep.schemas.settings import Detect
+from watchkeep.shop.model import Shop
+
+_SCRAPE_MS: Final = 30_000
+_START_MS: Final = 1_700_000_040_000
+_REPLICA: Final = "prometheus_replica"
+
+console = Console(stderr=True, highlight=False)
+
+
+class Plan(NamedTuple):
+    """The series of one shard, in the order in which they come."""
+
+    label_sets: list[LabelSet]
+    ids: npt.NDArray[np.uint64]
+    offset_ms: npt.NDArray[np.int64]
+
+
+def _plans(count: int) -> dict[int, Plan]:
+    """Copy the shop's series into namespaces until there are enough."""
+    rules = EntityRules()
+    shop = Shop(1, 0.05)
+    label_sets: dict[int, list[LabelSet]] = defaultdict(list)
+    made = copy = 0
+    while made < count:
+        for given, kind in shop.series:
+            if made == count:
+                break
+            labels = {name: value for name, value in given.items() if name != _REPLICA}
+            for name in ("namespace", "exported_namespace", "destination_workload_namespace"):
+                if name in labels:
+                    labels[name] += f"-{copy}"
+            if "namespace" not in labels:
+                labels["instance"] = f"{copy}-{labels.get('instance', '')}"
+                labels["node"] = f"{copy}-{labels.get('node', '')}"
+            place = rules.place(labels, "bench")
+            form = canonical(labels.items())
+            key = place.entity.key
+            entry = LabelSet(series_id(form), kind, key, place.member, form)
+            label_sets[shard_of(key)].append(entry)
+            made += 1
+        copy += 1
+    return {
+        shard: Plan(
+            entries,
+            np.array([entry.series_id for entry in entries], np.uint64),
+            # Each target is scraped at its own time; a member stands for one here.
+            np.array([crc32(entry.member.encode()) % _SCRAPE_MS for entry in entries], np.int64),
+        )
+        for shard, entries in label_sets.items()
+    }
+
+
+def _frame(time_ms: int, ids: Any, times: Any, values: Any, labels: tuple[LabelSet, ...]) -> Frame:  # noqa: ANN401 - Columns.
+    sender = SenderTime("bench", "", time_ms, time_ms)
+    return Frame(FrameKind.DATA, "bench", time_ms, "r", (sender,), ids, times, values, labels)
+
+
+def _scrape(plan: Plan, counts: npt.NDArray[np.bool_], number: int) -> Iterator[Frame]:
+    """Make the frames of one scrape of a shard."""
+    dice = np.random.default_rng([number, len(plan.ids)])
+    noise = dice.random(len(plan.ids))
+    # Two in five stay as they are, as in the shop.
+    moves = np.arange(len(plan.ids)) % 5 < 3
+    value = np.where(counts, 100.0 * number * moves + noise * moves, 10.0 + moves * noise)
+    time_ms = _START_MS + number * _SCRAPE_MS + plan.offset_ms
+    for begin in range(0, len(plan.ids), SAMPLES_MAX):
+        part = slice(begin, begin + SAMPLES_MAX)
+        yield _frame(int(time_ms.max()), plan.ids[part], time_ms[part], value[part], ())
+
+
+def _learn(fold: Fold, plan: Plan) -> npt.NDArray[np.bool_]:
+    for chunk in by_bytes(plan.label_sets):
+        fold.learn(chunk, _START_MS)
+    slots = fold.roster.table.find(plan.ids)
+    return np.asarray(fold.roster.series["flags"][slots] & COUNTS != 0)
+
+
+def _measure(count: int, scrapes: int) -> dict[str, Any]:
+    console.print(f"{count:,} series: making them")
+    plans = _plans(count)
+    settings = Detect(new_series_per_minute=1_000_000)
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    folds = {shard: Fold(settings) for shard in plans}
+    begun_s = time.process_time()
+    counts = {shard: _learn(folds[shard], plan) for shard, plan in plans.items()}
+    learnt_s = time.process_time() - begun_s
+    _run(plans, folds, counts, range(6))
+    gc.collect()
+    used = tracemalloc.get_traced_memory()[0] - before - sum(c.nbytes for c in counts.values())
+    tracemalloc.stop()
+    signals = sum(len(fold.roster.signal_slot) for fold in folds.values())
+    series_bytes = sum(fold.nbytes for fold in folds.values())
+    console.print(f"learnt in {learnt_s:.1f} s of CPU time (while memory was traced)")
+    spent_s, samples, cells = _run(plans, folds, counts, range(6, 6 + scrapes))
+    return {
+        "series": count,
+        "samples_per_cpu_s": round(samples / spent_s),
+        "bytes_per_series": round(series_bytes / count, 1),
+        "bytes_per_signal": round((used - series_bytes) / signals),
+        "signals": signals,
+        "signal_cells": cells,
+    }
+
+
+def _run(
+    plans: dict[int, Plan], folds: dict[int, Fold], counts: dict[int, Any], scrapes: range
+) -> tuple[float, int, int]:
+    spent_s, samples, cells = 0.0, 0, 0
+    for number in scrapes:
+        for shard in range(SHARDS):
+            if shard not in plans:
+                continue
+            frames = list(_scrape(plans[shard], counts[shard], number))
+            fold = folds[shard]
+            begun_s = time.process_time()
+            for frame in frames:
+                fold.add(frame, frame.senders[0].newest_ms)
+                for cell in fold.close(frame.senders[0].newest_ms):
+                    cells += len(cell.slots)
+            spent_s += time.process_time() - begun_s
+            samples += sum(len(frame.series_id) for frame in frames)
+    return spent_s, samples, cells
+
+
+def main() -> int:
+    """Measure, and print one JSON object."""
+    parser = argparse.ArgumentParser(prog="make bench-fold ARGS=", description=__doc__)
+    parser.add_argument("--series", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--scrapes", type=int, default=20, help="measured ones; 6 come before")
+    options = parser.parse_args()
+    results = [_measure(count, options.scrapes) for count in options.series]
+    worst = {
+        "samples_per_cpu_s": min(result["samples_per_cpu_s"] for result in results),
+        "bytes_per_series": max(result["bytes_per_series"] for result in results),
+        "bytes_per_signal": max(result["bytes_per_signal"] for result in results),
+    }
+    print(json.dumps(worst | {"sizes": results}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,518 @@
+"""Roster: the series, members, strands and signals of one cluster in one shard, by slot.
+
+A series is one line of what a member shows. A strand is what one member gives to one signal, summed
+or averaged over the labels that are folded away; the buckets of a histogram are strands over all
+members. Series come and go with pods; signals stay.
+
+Python's loops run over series that are new, never over samples.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from watchkeep.detectors import siblings
+from watchkeep.detectors.arrays import Arrays, Field, Slots, begins, where
+from watchkeep.detectors.idtable import IdTable
+from watchkeep.schemas.entity import EntityKind
+from watchkeep.schemas.frame import LabelSet
+from watchkeep.schemas.labels import METRIC_NAME, SEPARATOR, parse, text
+from watchkeep.schemas.settings import Detect
+from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, Signal, foldings
+from watchkeep.schemas.signal_rules import SignalRules
+
+Ints = npt.NDArray[np.int64]
+
+NEVER: Final = -1
+NOWHERE: Final = -1
+LATEST: Final = np.iinfo(np.int64).max
+# No real metric comes near, and sums of larger values could overflow.
+LARGEST: Final = 1e30
+
+# Of a series: what is known of it, in one byte.
+COUNTS: Final = 1
+MOVED: Final = 2
+UNSURE: Final = 4  # Its kind is not told; its behaviour may tell.
+META: Final = 8  # Prometheus tells it of a scrape, also of one that failed.
+SWEPT: Final = 128  # A sweep has seen it without any sample.
+KIND_SHIFT: Final = 4
+
+SERIES: Final = {
+    "strand": Field("i4", NOWHERE),
+    "flags": Field("u1", 0),
+    "last_ms": Field("i8", NEVER),
+    "last_value": Field("f8", np.nan),
+    # What a counter stands for while it says nothing: its last rate.
+    "held": Field("f4", np.nan),
+}
+STRANDS: Final = {
+    "signal": Field("i4", NOWHERE),
+    "member": Field("i4", NOWHERE),
+    "le": Field("f4", 0.0),  # A bucket's upper bound.
+    **siblings.FIELDS,
+}
+MEMBERS: Final = {
+    "entity": Field("i4", NOWHERE),
+    "begun_ms": Field("i8", NEVER),
+    "last_ms": Field("i8", NEVER),
+    "ended_ms": Field("i8", NEVER),  # When the last of its series did.
+}
+SIGNALS: Final = {
+    "entity": Field("i4", NOWHERE),
+    "folding": Field("u1", 0),
+    "step_s": Field("i4", 0),
+    # Of P99 its P50, of AVERAGE the RATE of the same family.
+    "partner": Field("i4", NOWHERE),
+    "page": Field("?", 0),
+    # It takes part once any of its series has moved; until then it was `quiet`.
+    "awake": Field("?", 0),
+    "quiet": Field("f8", np.nan),
+    "born_ms": Field("i8", LATEST),
+    "seen_ms": Field("i8", NEVER),
+    "fed_ms": Field("i8", LATEST),
+    "from_ms": Field("i8", NEVER),  # Cells before it tell nothing.
+    "rises": Field("i4", 0),
+    "falls": Field("i4", 0),
+    "resets": Field("i4", 0),
+}
+ENTITIES: Final = {
+    "signals": Field("i4", 0),
+    "members": Field("i4", 0),
+}
+
+FOLDINGS: Final = tuple(Folding)
+# All members beyond the limit are folded as one of this name.
+OTHERS: Final = "(others)"
+# So many kinds of dropped and refused series are told apart.
+_META_FORMS: Final = tuple(
+    METRIC_NAME.encode() + SEPARATOR + name + SEPARATOR
+    for name in (
+        b"up",
+        b"scrape_duration_seconds",
+        b"scrape_samples_scraped",
+        b"scrape_samples_post_metric_relabeling",
+        b"scrape_series_added",
+    )
+)
+_NAMED_MAX: Final = 2_000
+_SHOWN_MAX: Final = 300
+
+
+class Watched(NamedTuple):
+    """A signal, and what people ask about it.
+
+    Attributes:
+        role, why: whether it may page, and the reason.
+        step_s: the width of its cells.
+        folded: the labels of its first series that are folded away.
+        example: the canonical labels of that series.
+    """
+
+    signal: Signal
+    role: Role
+    why: str
+    step_s: int
+    folded: tuple[str, ...]
+    example: bytes
+
+
+class Unwatched(NamedTuple):
+    """Series of one metric of an entity that are dropped for one reason."""
+
+    entity: str
+    metric: str
+    reason: str
+    why: str
+    example: bytes
+
+
+class Refused(NamedTuple):
+    """How much a limit has refused for an entity; `example` names one of it."""
+
+    times: int
+    example: str
+
+
+class Roster:
+    """Who is who.
+
+    Attributes:
+        table: the slots of series by their ids.
+        series, strands, members, signals, entities: columns, by slot.
+        watched: by signal slot; None where it is free. `names`: of members; `keys`: of entities.
+        unwatched: what is dropped; a series of entry i has the strand -2 - i.
+        refused: by limit and entity.
+        renewed: signals whose slot got a new meaning since this was last emptied.
+        version: grows whenever a strand comes or goes.
+    """
+
+    def __init__(self, settings: Detect) -> None:
+        self._settings = settings
+        self._rules = SignalRules(settings.rules, settings.step_s)
+        self.table = IdTable()
+        self.series, self.strands = Arrays(SERIES), Arrays(STRANDS)
+        self.members, self.signals = Arrays(MEMBERS), Arrays(SIGNALS)
+        self.entities = Arrays(ENTITIES)
+        self.strand_slots, self.member_slots = Slots(), Slots()
+        self.signal_slots, self.entity_slots = Slots(), Slots()
+        self.watched: list[Watched | None] = []
+        self.names: list[str] = []
+        self.keys: list[str] = []
+        self.signal_slot: dict[Signal, int] = {}
+        self.member_slot: dict[tuple[int, str], int] = {}
+        self.entity_slot: dict[str, int] = {}
+        self.unwatched: list[Unwatched] = []
+        self._unwatched_at: dict[tuple[str, str, str], int] = {}
+        self.refused: dict[tuple[str, str], Refused] = {}
+        self.renewed: list[int] = []
+        self.version = 0
+        self.steps: list[int] = []
+        self._buckets: tuple[int, Buckets] | None = None
+        self._mates: tuple[int, Ints] | None = None
+        self.minute = NEVER
+        self.new_this_minute = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Tell how much memory series and strands take."""
+        return self.table.nbytes + self.series.nbytes + self.strands.nbytes
+
+    def learn(self, label_sets: Iterable[LabelSet], time_ms: int) -> None:
+        """Take in the labels of series that are new, or whose kind has become known.
+
+        Args:
+            label_sets: also those of series that are known, as each is told again and again.
+            time_ms: the gateway's clock.
+        """
+        entries = [entry for entry in label_sets if entry.series_id]
+        if not entries:
+            return
+        ids = np.fromiter((entry.series_id for entry in entries), np.uint64, len(entries))
+        kinds = np.fromiter((entry.kind for entry in entries), np.uint8, len(entries))
+        slots = self.table.find(ids).astype(np.int64)
+        known = slots >= 0
+        changed = known.copy()
+        changed[known] = self.series["flags"][slots[known]] >> KIND_SHIFT != kinds[known]
+        new = self._within_rate(where(~known), entries, time_ms)
+        todo = {entries[i].series_id: entries[i] for i in (*new, *where(changed).tolist())}
+        if not todo:
+            return
+        fresh = [entries[i].series_id for i in new]
+        self.table.add(np.array(list(dict.fromkeys(fresh)), np.uint64))
+        self.series.grow(self.table.slots.used)
+        self._describe(list(todo.values()))
+
+    def _within_rate(self, new: Ints, entries: list[LabelSet], time_ms: int) -> list[int]:
+        """Let so many new series in as a minute may bring."""
+        if time_ms // 60_000 > self.minute:
+            self.minute, self.new_this_minute = time_ms // 60_000, 0
+        room = max(0, self._settings.new_series_per_minute - self.new_this_minute)
+        self.new_this_minute += min(len(new), room)
+        for i in new[room:].tolist():
+            self._refuse("new_series_per_minute", entries[i].entity, entries[i])
+        allowed: list[int] = new[:room].tolist()
+        return allowed
+
+    def _describe(self, entries: list[LabelSet]) -> None:
+        """Find the strand of each series, and begin anew where that has changed."""
+        slots = self.table.find(np.array([e.series_id for e in entries], np.uint64)).tolist()
+        places = [self._placed(entry) for entry in entries]
+        strands = self._strands([place for place in places if not isinstance(place, int)])
+        series, foldings_ = self.series, self.signals["folding"]
+        for slot, entry, place in zip(slots, entries, places, strict=True):
+            strand = place if isinstance(place, int) else strands[place]
+            if strand != series["strand"][slot]:
+                for name, field in SERIES.items():
+                    series[name][slot] = field.fill
+                series["strand"][slot] = strand
+            flags = int(entry.kind) << KIND_SHIFT | int(series["flags"][slot]) & MOVED
+            if entry.labels.startswith(_META_FORMS):
+                flags |= META
+            if not isinstance(place, int):
+                if foldings_[place.signal] != FOLDINGS.index(Folding.MEAN):
+                    flags |= COUNTS
+                elif place.unsure:
+                    flags |= UNSURE
+            series["flags"][slot] = flags
+
+    def _placed(self, entry: LabelSet) -> "_Place | int":
+        """Find the signal and member that a series belongs to, or why it is dropped."""
+        labels = parse(entry.labels)
+        kind = EntityKind(entry.entity.partition("/")[0])
+        feed = self._rules.feed(labels, entry.kind, kind)
+        if isinstance(feed, Dropped):
+            return self._unwatch(entry, labels[METRIC_NAME], feed)
+        entity = self._entity(entry)
+        if entity is None:
+            return self._limited(entry, labels[METRIC_NAME], "entities")
+        signal = self._signal(entity, feed, entry, kind, labels)
+        if signal is None:
+            return self._limited(entry, labels[METRIC_NAME], "signals_per_entity")
+        if feed.part is Part.BUCKET:
+            return _Place(signal, NOWHERE, float(np.float32(feed.le)), unsure=False)
+        unsure = feed.part is Part.UNKNOWN
+        return _Place(signal, self._member(entity, entry), 0.0, unsure=unsure)
+
+    def _limited(self, entry: LabelSet, metric: str, limit: str) -> int:
+        self._refuse(limit, entry.entity, entry)
+        why = f"detect.{limit} = {getattr(self._settings, limit)} is reached"
+        return self._unwatch(entry, metric, Dropped(limit, why))
+
+    def _refuse(self, limit: str, entity: str, entry: LabelSet) -> None:
+        count, example = self.refused.get((limit, entity), (0, ""))
+        if not example:
+            example = entry.member if limit == "members_per_entity" else _shown(entry.labels)
+            if len(self.refused) >= _NAMED_MAX:
+                entity = ""
+                count, example = self.refused.get((limit, entity), (0, example))
+        self.refused[limit, entity] = Refused(count + 1, example)
+
+    def _unwatch(self, entry: LabelSet, metric: str, dropped: Dropped) -> int:
+        key = (entry.entity, metric, dropped.reason)
+        if key not in self._unwatched_at and len(self.unwatched) >= _NAMED_MAX:
+            key = ("", "", dropped.reason)
+        at = self._unwatched_at.setdefault(key, len(self.unwatched))
+        if at == len(self.unwatched):
+            self.unwatched.append(Unwatched(*key, dropped.why, entry.labels))
+        return -2 - at
+
+    def recall_unwatched(self, entries: Iterable[Unwatched]) -> None:
+        """Take over what a snapshot says is dropped."""
+        self.unwatched = list(entries)
+        self._unwatched_at = {entry[:3]: i for i, entry in enumerate(self.unwatched)}
+
+    def _entity(self, entry: LabelSet) -> int | None:
+        slot = self.entity_slot.get(entry.entity)
+        if slot is None:
+            if len(self.entity_slot) >= self._settings.entities:
+                return None
+            slot = self.entity_slots.take()
+            self.entity_slot[entry.entity] = slot
+            self.entities.grow(slot + 1)
+            _put(self.keys, slot, entry.entity)
+        return slot
+
+    def _member(self, entity: int, entry: LabelSet) -> int:
+        slot = self.member_slot.get((entity, entry.member))
+        if slot is None:
+            name = entry.member
+            if self.entities["members"][entity] >= self._settings.members_per_entity:
+                self._refuse("members_per_entity", entry.entity, entry)
+                name = OTHERS
+                if (entity, name) in self.member_slot:
+                    return self.member_slot[entity, name]
+            slot = self.member_slots.take()
+            self.members.grow(slot + 1)
+            self.members["entity"][slot] = entity
+            self.entities["members"][entity] += 1
+            self.member_slot[entity, name] = slot
+            _put(self.names, slot, name)
+        return slot
+
+    def _signal(
+        self, entity: int, feed: Feed, entry: LabelSet, kind: EntityKind, labels: dict[str, str]
+    ) -> int | None:
+        """Find the signal that a series is added to; its family's others are made with it."""
+        wanted = [
+            Signal(entry.entity, feed.metric, feed.labels, folding)
+            for folding in foldings(feed.part)
+        ]
+        new = [signal for signal in wanted if signal not in self.signal_slot]
+        if self.entities["signals"][entity] + len(new) > self._settings.signals_per_entity:
+            return None
+        for signal in new:
+            role, why = self._rules.role(feed.metric, feed.labels, signal.folding, kind)
+            kept = {name for name, _ in feed.labels} | {METRIC_NAME}
+            folded = tuple(sorted(labels.keys() - kept))
+            self._new_signal(entity, Watched(signal, role, why, feed.step_s, folded, entry.labels))
+        slots = [self.signal_slot[signal] for signal in wanted]
+        self.signals["partner"][slots[0::2]] = [*slots[1::2], NOWHERE][: len(slots[0::2])]
+        return slots[0]
+
+    def _new_signal(self, entity: int, watched: Watched) -> None:
+        slot = self.signal_slots.take()
+        self.signals.grow(slot + 1)
+        self.signals.reset(np.array([slot]))
+        self.signal_slot[watched.signal] = slot
+        self.entities["signals"][entity] += 1
+        _put(self.watched, slot, watched)
+        self.signals["entity"][slot] = entity
+        self.signals["folding"][slot] = FOLDINGS.index(watched.signal.folding)
+        self.signals["step_s"][slot] = watched.step_s
+        self.signals["page"][slot] = watched.role is Role.PAGE
+        self.signals["awake"][slot] = watched.signal.folding not in {Folding.RATE, Folding.MEAN}
+        if watched.signal.folding is Folding.RATE:
+            self.signals["quiet"][slot] = 0.0
+        if watched.step_s not in self.steps:
+            self.steps.append(watched.step_s)
+        self.renewed.append(slot)
+
+    def _strands(self, places: list["_Place"]) -> dict["_Place", int]:
+        """Find the strands of places, new ones for new places."""
+        columns, used = self.strands, self.strand_slots.used
+        wanted = np.zeros(self.signal_slots.used + 1, bool)
+        wanted[[place.signal for place in places]] = True
+        # The last entry stands for NOWHERE, as -1 reads it.
+        near = where(wanted[columns["signal"][:used]])
+        keys = (columns[name][near].tolist() for name in ("signal", "member", "le"))
+        known = dict(zip(zip(*keys, strict=True), near.tolist(), strict=True))
+        found = {}
+        for place in places:
+            key = place[:3]
+            strand = known.get(key)
+            if strand is None:
+                strand = known[key] = self._new_strand(place)
+            found[place] = strand
+        return found
+
+    def _new_strand(self, place: "_Place") -> int:
+        strand = self.strand_slots.take()
+        self.strands.grow(strand + 1)
+        for name, value in zip(("signal", "member", "le"), place[:3], strict=True):
+            self.strands[name][strand] = value
+        self.version += 1
+        return strand
+
+    def signal(self, slot: int) -> Signal:
+        """Give the signal of a slot that is in use."""
+        watched = self.watched[slot]
+        assert watched is not None
+        return watched.signal
+
+    def member_of(self, strand: int) -> str:
+        """Name the member that a strand is of; empty for none."""
+        member = int(self.strands["member"][strand]) if strand != NOWHERE else NOWHERE
+        return self.names[member] if member != NOWHERE else ""
+
+    def forget_name(self, signal: Signal, slot: int) -> None:
+        """Forget a signal, also under the name it had while its kind was unknown."""
+        for name in (signal, signal._replace(folding=Folding.MEAN)):
+            if self.signal_slot.get(name) == slot:
+                del self.signal_slot[name]
+
+    def heard_since(self, time_ms: int) -> bool:
+        """Tell whether any series said anything at or after a time."""
+        last_ms = self.series["last_ms"]
+        return bool(len(last_ms)) and int(last_ms.max()) >= time_ms
+
+    def buckets(self) -> "Buckets":
+        """Give the buckets of all histograms, in order."""
+        if self._buckets is None or self._buckets[0] != self.version:
+            self._buckets = (self.version, self._find_buckets())
+        return self._buckets[1]
+
+    def _find_buckets(self) -> "Buckets":
+        columns = self.strands
+        signal = columns["signal"][: self.strand_slots.used].astype(np.int64)
+        p99 = FOLDINGS.index(Folding.P99)
+        at = where((signal != NOWHERE) & (self.signals["folding"].take(signal) == p99))
+        at = at.take(np.lexsort((columns["le"].take(at), signal.take(at))))
+        firsts = where(begins(signal.take(at)))
+        slots = signal.take(at.take(firsts))
+        watched = [self.watched[slot] for slot in slots.tolist()]
+        counted = [
+            self.signal_slot.get(known.signal._replace(folding=Folding.RATE), slot)
+            for slot, known in zip(slots.tolist(), watched, strict=True)
+            if known is not None
+        ]
+        return Buckets(
+            at,
+            columns["le"].take(at).astype(np.float64),
+            firsts,
+            slots,
+            self.signals["partner"].take(slots).astype(np.int64),
+            np.array(counted, np.int64),
+        )
+
+    def mates(self) -> Ints:
+        """Give, by strand, of each sum the count of the same member and family; else -1."""
+        if self._mates is None or self._mates[0] != self.version:
+            self._mates = (self.version, self._find_mates())
+        return self._mates[1]
+
+    def _find_mates(self) -> Ints:
+        used = self.strand_slots.used
+        signal = self.strands["signal"][:used].astype(np.int64)
+        member = self.strands["member"][:used].astype(np.int64)
+        partner = self.signals["partner"].take(signal).astype(np.int64)
+        average = FOLDINGS.index(Folding.AVERAGE)
+        sums = where(
+            (signal != NOWHERE)
+            & (self.signals["folding"].take(signal) == average)
+            & (partner != NOWHERE)
+        )
+        key = signal << 32 | member & 0xFFFF_FFFF
+        order = np.argsort(key)
+        wanted = partner.take(sums) << 32 | member.take(sums)
+        at = order.take(np.searchsorted(key, wanted, sorter=order), mode="clip")
+        mates = np.full(used, NOWHERE, np.int64)
+        mates[sums] = np.where(key.take(at) == wanted, at, NOWHERE)
+        return mates
+
+    def have_count(self, signals: Ints) -> Ints:
+        """Have signals whose kind nobody told count from now on: they only ever rise.
+
+        Returns:
+            Their strands, what of them was added up so far was meant otherwise.
+
+        """
+        series = self.series
+        for slot in signals.tolist():
+            old = self.watched[slot]
+            assert old is not None
+            self.watched[slot] = old._replace(signal=old.signal._replace(folding=Folding.RATE))
+            # The name before stays known, as new series of this kind still come under it.
+            self.signal_slot[old.signal._replace(folding=Folding.RATE)] = slot
+            self.renewed.append(slot)
+        self.signals["folding"][signals] = FOLDINGS.index(Folding.RATE)
+        self.signals["quiet"][signals] = 0.0
+        self.signals["from_ms"][signals] = series["last_ms"].max()
+        mine = np.zeros(self.signal_slots.used + 1, bool)
+        mine[signals] = True
+        strand = series["strand"].astype(np.int64)
+        rows = where(strand >= 0)
+        rows = rows[mine[self.strands["signal"][strand[rows]]]]
+        series["flags"][rows] = series["flags"][rows] & (255 - UNSURE) | COUNTS
+        return np.unique(strand[rows])
+
+
+class Buckets(NamedTuple):
+    """The buckets of all histograms, by signal and bound.
+
+    Attributes:
+        at: int64[k], their strands; `bound`: float64[k].
+        begins: int64[h], the first bucket of each histogram.
+        p99, p50, counted: int64[h], the signals of each: its quantiles, and its rate.
+    """
+
+    at: Ints
+    bound: npt.NDArray[np.float64]
+    begins: Ints
+    p99: Ints
+    p50: Ints
+    counted: Ints
+
+
+class _Place(NamedTuple):
+    """Where a series belongs; what its strand is found by, and whether its kind is a guess."""
+
+    signal: int
+    member: int
+    le: float
+    unsure: bool
+
+
+def _put(entries: list[Any], slot: int, entry: object) -> None:
+    """Set an entry of a list that grows by one at most."""
+    if slot == len(entries):
+        entries.append(entry)
+    else:
+        entries[slot] = entry
+
+
+def _shown(form: bytes) -> str:
+    labels = parse(form)
+    name = labels.pop(METRIC_NAME, "")
+    return (name + text(labels))[:_SHOWN_MAX]

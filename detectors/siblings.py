@@ -1,0 +1,128 @@
+"""Siblings: how far each member of a signal is from the others.
+
+Members do the same work, so what one shows is expected of all: the median over members, with a spread
+that is robust against a few bad ones. A member that is always different (a leader, a larger node) is
+known for it: the running mean of its distance is taken off, and a restless one counts less.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from watchkeep.detectors.arrays import Arrays, Field, begins, where
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# Of two that differ, nobody knows which one is bad.
+_MEMBERS_MIN: Final = 3
+_MEMORY_CELLS: Final = 240
+# Differences below this share of the median are nothing to tell.
+_FLOOR: Final = 0.05
+# One mean absolute deviation of a normal distribution is .8 standard deviations.
+_SIGMA: Final = 1.4826
+_CLIP: Final = 4.0
+_DISTANCE_MAX: Final = 1e6
+
+# By strand.
+FIELDS: Final[Mapping[str, Field]] = {
+    "usual": Field("f4", 0.0),
+    "restless": Field("f4", 0.0),
+    "cells": Field("u1", 0),
+}
+
+
+class Siblings(NamedTuple):
+    """Of each signal the member that is farthest from the others.
+
+    Attributes:
+        strand: int64[n], its strand; -1 where there are too few to compare.
+        value: float64[n], what it shows.
+        middle: float64[n], the median of all; `spread`: float64[n], one unit of distance.
+        distance: float64[n], in spreads, signed; NaN where there are too few to compare.
+    """
+
+    strand: Ints
+    value: Floats
+    middle: Floats
+    spread: Floats
+    distance: Floats
+
+    def of(self, slots: Ints) -> "Siblings":
+        """Take those of some signals."""
+        return Siblings(
+            self.strand.take(slots),
+            self.value.take(slots),
+            self.middle.take(slots),
+            self.spread.take(slots),
+            self.distance.take(slots),
+        )
+
+
+def farthest(state: Arrays, at: Ints, signal: Ints, value: Floats, signals: int) -> Siblings:
+    """Compare members, and learn how far each usually is.
+
+    Args:
+        state: the strands' columns `FIELDS`; changed in place.
+        at: int64[k], strands.
+        signal: int64[k], their signals.
+        value: float64[k], what each shows; NaN for those that can't be compared.
+        signals: how many signals there are.
+
+    Returns:
+        Of each signal, by its slot.
+
+    """
+    none = np.full(signals, np.nan)
+    result = Siblings(np.full(signals, -1), none, none.copy(), none.copy(), none.copy())
+    comparable = np.isfinite(value)
+    count = np.bincount(signal.compress(comparable), minlength=signals)
+    rows = where(comparable & (count.take(signal) >= _MEMBERS_MIN))
+    if not len(rows):
+        return result
+    rows = rows.take(np.lexsort((value.take(rows), signal.take(rows))))
+    at, signal, value = at.take(rows), signal.take(rows), value.take(rows)
+    firsts = where(begins(signal))
+    sizes = np.diff(firsts, append=len(signal))
+    group = np.repeat(np.arange(len(firsts)), sizes)
+    middle = _medians(value, firsts, sizes)
+    off = value - middle[group]
+    order = np.lexsort((np.abs(off), group))
+    spread = _SIGMA * _medians(np.abs(off).take(order), firsts, sizes)
+    spread = np.maximum(spread, _FLOOR * np.abs(middle))
+    away = np.zeros(len(off))
+    np.divide(off, spread[group], out=away, where=spread[group] > 0)
+    away = np.clip(away, -_DISTANCE_MAX, _DISTANCE_MAX)
+    distance = _against_usual(state, at, away)
+
+    # The last of each group's ascending distances is the farthest.
+    order = np.lexsort((at, np.abs(distance), group))
+    best = order.take(firsts + sizes - 1)
+    slots = signal.take(best)
+    for column, found in zip(
+        result, (at[best], value[best], middle, spread, distance[best]), strict=True
+    ):
+        column[slots] = found
+    return result
+
+
+def _medians(value: Floats, firsts: Ints, sizes: Ints) -> Floats:
+    """Find the median of each group of ascending values."""
+    low, high = firsts + (sizes - 1) // 2, firsts + sizes // 2
+    return (value.take(low) + value.take(high)) / 2
+
+
+def _against_usual(state: Arrays, at: Ints, away: Floats) -> Floats:
+    """Take off how far each member usually is, then learn; what is far off teaches little."""
+    usual, restless = state["usual"].take(at), state["restless"].take(at)
+    cells = state["cells"].take(at)
+    off = away - usual
+    distance = off / (1.0 + restless)
+    weight = np.maximum(1.0 / (cells + 1.0), 1.0 / _MEMORY_CELLS)
+    learnt = np.clip(off, -_CLIP * (1 + restless), _CLIP * (1 + restless))
+    state["usual"][at] = usual + weight * learnt
+    state["restless"][at] = restless + weight * (np.abs(learnt) - restless)
+    state["cells"][at] = np.minimum(cells, _MEMORY_CELLS - 1) + 1
+    return np.asarray(distance, np.float64)
