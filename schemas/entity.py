@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 import xxhash
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from watchkeep.schemas.errors import RecordError
 from watchkeep.schemas.labels import METRIC_NAME
@@ -91,17 +91,25 @@ class EntityRule(BaseModel):
         description="label name -> regular expression that its whole value must match"
     )
     name: tuple[str, ...] = Field(
-        min_length=1, description="labels that may hold the name; the first that is set decides"
+        default=(), description="labels that may hold the name; the first that is set decides"
     )
+    called: str = Field(default="", description="the name, where no label holds it")
     namespace: tuple[str, ...] = Field(
         default=(), description="labels that may hold the namespace; the first that is set decides"
     )
+    within: str = Field(default="", description="the namespace, where no label holds it")
     member: tuple[str, ...] = Field(
         default=(), description="labels that may hold the member's name; the first that is set"
     )
     strip: Literal[""] | Strip = Field(
         default="", description="whose name it is: what its controller added is stripped"
     )
+
+    @model_validator(mode="after")
+    def _has_name(self) -> Self:
+        if not self.name and not self.called:
+            raise ValueError("it gives no name; set name or called")
+        return self
 
     @cached_property
     def asks(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
@@ -121,7 +129,7 @@ class EntityRule(BaseModel):
         for label, pattern in self.asks:
             if pattern.fullmatch(labels.get(label, "")) is None:
                 return False
-        return any(labels.get(label) for label in self.name)
+        return bool(self.called) or any(labels.get(label) for label in self.name)
 
 
 _SET = ".+"
@@ -268,6 +276,14 @@ DEFAULT_RULES: tuple[EntityRule, ...] = (
     _pod("exported_namespace", "exported_pod"),
     _pod("namespace", "pod"),
     _pod("kubernetes_namespace", "kubernetes_pod_name"),
+    # The API server is found through its service, whose endpoints are no pods.
+    EntityRule(
+        kind=EntityKind.WORKLOAD,
+        when={"job": "apiserver|kube-apiserver|kubernetes-apiservers"},
+        called="kube-apiserver",
+        within="kube-system",
+        member=("instance",),
+    ),
     # What a kubelet says of a node as a whole, or of itself, has no pod.
     EntityRule(
         kind=EntityKind.NODE,
@@ -348,10 +364,10 @@ class EntityRules:
 
 
 def _apply(rule: EntityRule, labels: Mapping[str, str], cluster: str) -> Place:
-    name = _first(labels, rule.name)
+    name = _first(labels, rule.name) or rule.called
     if rule.kind is EntityKind.NODE:
         name = host_of(name)
-    namespace = _first(labels, rule.namespace)
+    namespace = _first(labels, rule.namespace) or rule.within
     if rule.strip == "pod" and (static := static_pod(name, namespace)):
         name = static
     elif rule.strip:

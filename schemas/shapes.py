@@ -44,7 +44,8 @@ _TIMESTAMP: Final = re.compile(
 _QUANTILES: Final = {0.5: "0.5", 0.99: "0.99"}
 
 _STATUS: Final = re.compile(r"code|status|.*[._](code|status)")
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z_ -]{0,31}|\d{1,2}|[1-5]xx")
+_HTTP: Final = re.compile(r"[1-5]([0-9][0-9]|xx|XX)")
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z_ -]{0,31}|[0-9]{1,2}")
 
 
 class Shape(NamedTuple):
@@ -134,17 +135,17 @@ def feed_of(
     """Say how a series that is watched feeds its signals."""
     part, metric, le = shape.part, shape.metric, nan
     if part is Part.BUCKET:
-        bound = bound_of(labels.get("le", ""))
+        bound = bound_of(labels.get("le", "")[: _TEXT_MAX + 1])
         if bound is None:
             return _BUCKET
         le = bound
     pairs = [
-        (name, class_of(value) if _is_status(name) else value[:_TEXT_MAX])
+        (name, class_of(value[:_TEXT_MAX]) if _is_status(name) else value[:_TEXT_MAX])
         for name in keep
         if (value := labels.get(name))
     ]
     if (text := labels.get("quantile")) is not None and part in {Part.GAUGE, Part.UNKNOWN}:
-        quantile = _QUANTILES.get(bound_of(text) or nan)
+        quantile = _QUANTILES.get(bound_of(text[: _TEXT_MAX + 1]) or nan)
         if quantile is None:
             return _QUANTILE
         part = Part.GAUGE
@@ -182,6 +183,6 @@ def class_of(status: str) -> str:
     >>> class_of("503"), class_of("Unavailable"), class_of("user 4711 is unknown")
     ('5xx', 'Unavailable', 'other')
     """
-    if len(status) == 3 and status.isascii() and status.isdigit() and "1" <= status[0] <= "5":
+    if _HTTP.fullmatch(status):
         return f"{status[0]}xx"
     return status if _WORD.fullmatch(status) else "other"

@@ -228,7 +228,11 @@ class SignalRules:
             _sure(kinds),
             _sure([_Choice(r.asks, r.drop, r.why) for r in rules if r.drop is not None]),
             _sure(
-                [_Choice(r.asks, tuple(sorted(r.keep)), r.why) for r in rules if r.keep is not None]
+                [
+                    _Choice(r.asks, tuple(sorted(set(r.keep))), r.why)
+                    for r in rules
+                    if r.keep is not None
+                ]
             ),
             _sure([_Choice(r.asks, r.step_s, r.why) for r in rules if r.step_s is not None]),
         )

@@ -112,3 +112,8 @@ def test_rules_from_the_configuration_are_tried_first_to_last() -> None:
 def test_a_rule_with_a_broken_pattern_is_refused() -> None:
     with pytest.raises(ValidationError, match="no regular expression"):
         EntityRule(kind=EntityKind.JOB, when={"team": "("}, name=("team",))
+
+
+def test_a_rule_without_a_name_is_refused() -> None:
+    with pytest.raises(ValidationError, match="it gives no name; set name or called"):
+        EntityRule(kind=EntityKind.JOB, when={"team": "a"})

@@ -182,6 +182,10 @@ ROLES = [
     ("etcd_disk_wal_fsync_duration_seconds", {}, P99, WORKLOAD, PAGE),
     ("coredns_dns_request_duration_seconds", {}, P99, WORKLOAD, PAGE),
     ("nginx_ingress_controller_requests", {"status": "5xx"}, RATE, WORKLOAD, PAGE),
+    ("nginx_ingress_controller_request_duration_seconds", {}, P99, WORKLOAD, PAGE),
+    ("nginx_ingress_controller_request_duration_seconds", {}, P50, WORKLOAD, EVIDENCE),
+    ("nginx_http_requests_total", {}, RATE, WORKLOAD, PAGE),
+    ("traefik_service_requests_total", {"code": "5xx"}, RATE, WORKLOAD, PAGE),
     ("kube_pod_status_phase", {"phase": "Pending"}, MEAN, WORKLOAD, PAGE),
     ("kube_pod_status_phase", {"phase": "Running"}, MEAN, WORKLOAD, EVIDENCE),
     ("kube_deployment_status_replicas_unavailable", {}, MEAN, WORKLOAD, PAGE),
@@ -225,13 +229,7 @@ def test_a_rule_of_the_user_comes_before_the_shipped_ones() -> None:
     rules = SignalRules((rule,))
     labels = {METRIC_NAME: "rabbitmq_queue_messages", "queue": "orders", "vhost": "/"}
     found = rules.feed(labels, GAUGE, WORKLOAD)
-    assert found == Feed(
-        Part.GAUGE,
-        labels[METRIC_NAME],
-        (("queue", "orders"),),
-        pytest.approx(math.nan, nan_ok=True),
-        10,
-    )
+    assert found == Feed(Part.GAUGE, labels[METRIC_NAME], (("queue", "orders"),), math.nan, 10)
     assert rules.role(labels[METRIC_NAME], (("queue", "orders"),), MEAN, WORKLOAD) == (
         Role.PAGE,
         rule.why,
@@ -363,7 +361,8 @@ def test_any_labels_are_survived_and_nothing_else_counts(
 
 def test_a_chatty_exporter_has_few_signals() -> None:
     """An API server tells each verb, resource, scope, ... apart; people need a few signals."""
-    fed, series = set(), 0
+    fed: set[object] = set()
+    series = 0
     resources, verbs = [f"r{i}" for i in range(40)], ["GET", "LIST", "POST", "PATCH", "WATCH"]
     for resource in resources:
         for verb in verbs:
