@@ -30,7 +30,7 @@ _PARTS: Final = {
 }
 _FOLDINGS: Final = {
     Folding.RATE: "the sum of the rates of its series",
-    Folding.MEAN: "the mean of its series over members",
+    Folding.MEAN: "its mean over members",
     Folding.P50: "the median of what its members observed together",
     Folding.P99: "what 99 of 100 observations of its members stay under",
     Folding.AVERAGE: "the sum's growth divided by the count's",
