@@ -12,6 +12,7 @@ from watchkeep.schemas.settings import Settings
 from watchkeep.streams import config as configuration
 from watchkeep.streams import running
 from watchkeep.streams.cli_shop import shop, wishes
+from watchkeep.streams.cli_signals import signals
 
 # Stages and commands import what they need when they run: help and errors come at once.
 # ruff: noqa: PLC0415
@@ -120,6 +121,31 @@ def alerts(ctx: click.Context, *, follow: bool, as_json: bool) -> None:
 
     settings = running.resolved(_settings(ctx))
     asyncio.run(show(settings.broker.bootstrap, follow=follow, as_json=as_json))
+
+
+main.add_command(signals)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool) -> None:
+    """Look through the whole way of the data, and say what is wrong and what to do.
+
+    Settings, broker, database, who sends, what is folded, which limits refuse, what is dropped.
+    The exit code is 1 when something is bad, and 0 otherwise.
+
+    \b
+    Example: watchkeep doctor --json | jq 'select(.level != "ok")'
+    """  # noqa: D301 - Click's own mark.
+    from rich.console import Console
+
+    from watchkeep.streams.doctor import Level, examine, show
+    from watchkeep.streams.gateway import WallClock
+
+    found = asyncio.run(examine(ctx.obj, WallClock()))
+    show(Console(highlight=False), found, as_json=as_json)
+    sys.exit(any(finding.level is Level.BAD for finding in found))
 
 
 @main.group()

@@ -7,6 +7,7 @@ from watchkeep.schemas.alert import Alert, AlertState, Incident
 from watchkeep.schemas.errors import LeaseLostError, StoreAnewError
 from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.memory import ManualClock
+from watchkeep.streams.memory_catalogue import MemoryCatalogue
 from watchkeep.streams.ports import NOWHERE, Clock, Place, Step
 from watchkeep.streams.snapshot import count
 from watchkeep.streams.stores import (
@@ -15,7 +16,6 @@ from watchkeep.streams.stores import (
     Delivery,
     Lease,
     Rollups,
-    SignalRow,
     Snapshot,
     Trouble,
     Write,
@@ -34,7 +34,7 @@ class Saved:
     blocks: Mapping[int, bytes] = field(default_factory=dict)
 
 
-class MemoryStore:
+class MemoryStore(MemoryCatalogue):
     """All that the stages keep, in dictionaries.
 
     Attributes:
@@ -43,9 +43,8 @@ class MemoryStore:
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or ManualClock()
+        super().__init__(clock or ManualClock())
         self.snapshots: dict[int, Saved] = {}
-        self.signals: dict[int, SignalRow] = {}
         self.rollups: dict[tuple[int, int], tuple[float, float, float]] = {}
         self.windows: dict[tuple[str, int], Window] = {}
         self.incidents: dict[str, Incident] = {}
@@ -99,7 +98,7 @@ class MemoryStore:
             raise StoreAnewError("this store lacks what the process has written")
         self._writes[write.writer] = write.number
         for batch in batches:
-            self.signals.update({signal.signal_id: signal for signal in batch.signals})
+            self._note(batch)
             keys = zip(batch.signal_id.tolist(), batch.at_ms.tolist(), strict=True)
             columns = (batch.value, batch.expected, batch.score)
             rows = zip(*(column.tolist() for column in columns), strict=True)

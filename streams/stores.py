@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from watchkeep.schemas.alert import Alert, Incident
 from watchkeep.schemas.window import Window
+from watchkeep.streams.catalogue import Catalogue
 from watchkeep.streams.ports import Place, Step
 
 
@@ -80,13 +81,22 @@ class Trouble(NamedTuple):
 
 
 class SignalRow(NamedTuple):
-    """A signal's name, for whoever reads rollups."""
+    """A signal's name, for whoever reads rollups.
+
+    Attributes:
+        folding, role, why: what `schemas.signal` says of it.
+        step_s: the width of its cells.
+    """
 
     signal_id: int
     entity: str
     metric: str
     labels: Mapping[str, str]
     unit: str
+    folding: str = "mean"
+    role: str = "evidence"
+    why: str = ""
+    step_s: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +218,10 @@ class DetectStore(TroubleStore, Protocol):
         Raises:
             StoreAnewError: the write before this one is not there; nothing was kept.
         """
+        ...
+
+    async def write_catalogue(self, catalogues: Sequence[Catalogue]) -> None:
+        """Replace what is known of shards, in one transaction."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Kafka: the one place that imports Faust and aiokafka."""
 
-from watchkeep.streams.kafka.admin import check, create_topics
+from watchkeep.streams.kafka.admin import check, create_topics, missing_topics
 from watchkeep.streams.kafka.reader import LogReader, tail
 from watchkeep.streams.kafka.sink import KafkaSink, open_sink
 from watchkeep.streams.kafka.worker import consume
@@ -11,6 +11,7 @@ __all__ = [
     "check",
     "consume",
     "create_topics",
+    "missing_topics",
     "open_sink",
     "tail",
 ]

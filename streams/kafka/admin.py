@@ -32,24 +32,9 @@ async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[s
         ConfigError: the broker doesn't answer, or a topic has another number of partitions.
     """
     async with _admin(bootstrap) as admin:
-        # Asking for a topic that is missing makes some brokers create it, so all are listed first.
-        names = set(await admin.list_topics())
-        known = [spec.name for spec in wanted if spec.name in names]
-        present = await admin.describe_topics(known) if known else []
-        partitions = {
-            topic["topic"]: len(topic["partitions"])
-            for topic in present
-            if topic["error_code"] == 0
-        }
-        for spec in wanted:
-            if partitions.get(spec.name, spec.partitions) != spec.partitions:
-                raise ConfigError(
-                    f"topic {spec.name} has {partitions[spec.name]} partitions where "
-                    f"{spec.partitions} are needed for good; delete it, or use another broker"
-                )
+        missing = await _missing(admin, wanted)
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = min(_REPLICAS, brokers)
-        missing = [spec for spec in wanted if spec.name not in partitions]
         answer = await admin.create_topics(
             [
                 NewTopic(spec.name, spec.partitions, replicas, topic_configs=spec.config)
@@ -62,6 +47,35 @@ async def create_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[s
         while not {spec.name for spec in missing} <= set(await admin.list_topics()):  # noqa: ASYNC110 - It calls nobody.
             await asyncio.sleep(_LOOK_S)
         return [spec.name for spec in missing]
+
+
+async def missing_topics(bootstrap: str, wanted: tuple[TopicSpec, ...]) -> list[str]:
+    """Name the topics that `create_topics` would create.
+
+    Raises:
+        ConfigError: the broker doesn't answer, or a topic has another number of partitions.
+    """
+    async with _admin(bootstrap) as admin:
+        return [spec.name for spec in await _missing(admin, wanted)]
+
+
+async def _missing(
+    admin: AIOKafkaAdminClient, wanted: tuple[TopicSpec, ...]
+) -> tuple[TopicSpec, ...]:
+    # Asking for a topic that is missing makes some brokers create it, so all are listed first.
+    names = set(await admin.list_topics())
+    known = [spec.name for spec in wanted if spec.name in names]
+    present = await admin.describe_topics(known) if known else []
+    partitions = {
+        topic["topic"]: len(topic["partitions"]) for topic in present if topic["error_code"] == 0
+    }
+    for spec in wanted:
+        if partitions.get(spec.name, spec.partitions) != spec.partitions:
+            raise ConfigError(
+                f"topic {spec.name} has {partitions[spec.name]} partitions where "
+                f"{spec.partitions} are needed for good; delete it, or use another broker"
+            )
+    return tuple(spec for spec in wanted if spec.name not in partitions)
 
 
 @asynccontextmanager

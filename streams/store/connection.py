@@ -80,6 +80,16 @@ def _unreachable(url: str, error: psycopg.Error) -> str:
     )
 
 
+def signed(number: int) -> int:
+    """Read a 64-bit id as the database keeps it."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def unsigned(number: int) -> int:
+    """Read an id back."""
+    return number % 2**64
+
+
 class Database:
     """A pool of connections that come back by themselves once the database does."""
 

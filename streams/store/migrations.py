@@ -9,17 +9,37 @@ from watchkeep.streams.store.connection import connect
 _MIGRATION_LOCK: Final = 7_220_418  # Any number that nobody else locks.
 
 
+def _steps() -> list[tuple[int, str, str]]:
+    return sorted(
+        (int(file.name.split("_")[0]), file.name, file.read_text())
+        for file in files("watchkeep.schemas").joinpath("sql").iterdir()
+        if file.name.endswith(".sql")
+    )
+
+
+async def pending(url: str) -> list[str]:
+    """Name the steps that `migrate` would take.
+
+    Raises:
+        ConfigError: the database can't be reached.
+    """
+    async with await connect(url) as connection:
+        cursor = await connection.execute("SELECT to_regclass('schema_migrations')::text")
+        row = await cursor.fetchone()
+        if row is None or row[0] is None:
+            return [name for _, name, _ in _steps()]
+        cursor = await connection.execute("SELECT version FROM schema_migrations")
+        taken = {version for (version,) in await cursor.fetchall()}
+        return [name for number, name, _ in _steps() if number not in taken]
+
+
 async def migrate(url: str) -> list[str]:
     """Bring the database's schema up to date, and return the names of the steps taken.
 
     Raises:
         ConfigError: it can't be reached, or a newer Watchkeep has used it.
     """
-    steps = sorted(
-        (int(file.name.split("_")[0]), file.name, file.read_text())
-        for file in files("watchkeep.schemas").joinpath("sql").iterdir()
-        if file.name.endswith(".sql")
-    )
+    steps = _steps()
     async with await connect(url) as connection:
         # Two processes that start together take turns.
         await connection.execute("SELECT pg_advisory_lock(%s)", [_MIGRATION_LOCK])

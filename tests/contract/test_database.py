@@ -7,13 +7,24 @@ import psycopg
 import pytest
 
 from watchkeep.schemas.errors import ConfigError
-from watchkeep.streams.store import check, migrate
+from watchkeep.streams.store import check, migrate, open_to_read, pending
 
 
 async def test_migrating_again_changes_nothing(database_url: str) -> None:
+    steps = ["0001_core.sql", "0002_delivery.sql", "0003_writers.sql", "0004_catalogue.sql"]
+    assert await pending(database_url) == steps
     first = await asyncio.gather(migrate(database_url), migrate(database_url))
-    assert sorted(first) == [[], ["0001_core.sql", "0002_delivery.sql", "0003_writers.sql"]]
-    assert await migrate(database_url) == []
+    assert sorted(first) == [[], steps]
+    assert await migrate(database_url) == await pending(database_url) == []
+
+
+async def test_who_only_reads_is_told_to_migrate(database_url: str) -> None:
+    with pytest.raises(ConfigError, match="`watchkeep migrate`"):
+        async with open_to_read(database_url):
+            pass
+    await migrate(database_url)
+    async with open_to_read(database_url) as store:
+        assert await store.newest_cell_ms() is None
 
 
 async def test_a_database_of_a_newer_watchkeep_is_refused(database_url: str) -> None:

@@ -30,8 +30,11 @@ async def test_kafka_keeps_its_records_when_it_is_killed(
 
 
 async def test_a_broker_comes_without_topics(broker: Broker) -> None:
+    names = [spec.name for spec in specs()]
+    assert await kafka.missing_topics(broker.bootstrap, specs()) == names
     made = await kafka.create_topics(broker.bootstrap, specs())
-    assert made == [spec.name for spec in specs()]
+    assert made == names
+    assert await kafka.missing_topics(broker.bootstrap, specs()) == []
 
 
 @pytest.mark.usefixtures("debian_postgresql")
