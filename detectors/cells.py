@@ -255,7 +255,7 @@ def _folded(roster: Roster, cell: Open, begin_ms: int, step_ms: int) -> Cell | N
         return None
     new = slots.compress(signals["seen_ms"].take(slots) == NEVER)
     born_ms = signals["born_ms"].take(new)
-    signals["seen_ms"][slots] = begin_ms
+    signals["seen_ms"][slots], signals["value"][slots] = begin_ms, value.take(slots)
     return Cell(
         begin_ms,
         step_ms,

@@ -54,6 +54,7 @@ class Fold:
         grids: by the width of their cells, in seconds.
         swept: when slots were last freed, in units of `EVERY_MS`.
         drops: samples that were not folded, by a named reason.
+        blamed: by reason, whose sample was dropped last, and when.
     """
 
     def __init__(self, settings: Detect) -> None:
@@ -62,7 +63,9 @@ class Fold:
         self.roster = Roster(settings)
         self.grids: dict[int, Grid] = {}
         self.drops: Counter[str] = Counter()
+        self.blamed: dict[str, tuple[str, int]] = {}
         self.swept = NEVER
+        self._newest_ms = NEVER
         self._mark = np.empty(0, np.int32)
 
     @property
@@ -85,6 +88,7 @@ class Fold:
             frame: a data frame of this cluster.
             newest_ms: samples later than this are refused: their clock is ahead.
         """
+        self._newest_ms = newest_ms
         samples = Samples(frame.series_id, frame.time_ms, frame.value)
         if len(frame.histograms.series_id):
             unfolded = unfold(self.roster, frame.histograms, newest_ms)
@@ -111,6 +115,7 @@ class Fold:
             late = grid.spread(mine, self.roster)
             if late:
                 self.drops["late"] += late
+                self.blamed["late"] = (self.roster.owner_of(int(mine.owner[0])), newest_ms)
 
     def close(self, time_ms: int) -> Iterator[Cell]:
         """Close the cells whose end lies a grace or more before `time_ms`, in order of their ends."""
@@ -133,15 +138,15 @@ class Fold:
         series_id, time_ms, value = samples
         found = self.roster.table.find(series_id)
         if not len(self.roster.table) or not len(found):
-            self._drop("unknown_series", found < 0)
+            self._drop("unknown_series", found < 0, None)
             return _NO_ROWS
         slot = found.astype(np.int64)
         strand = self.roster.series["strand"].take(slot)
         if found.min() < 0 or strand.min() < 0 or time_ms.min() < 0 or time_ms.max() > newest_ms:
             watched = (found >= 0) & (strand >= 0)
-            self._drop("unknown_series", found < 0)
-            self._drop("clock_ahead", watched & (time_ms > newest_ms))
-            self._drop("before_1970", watched & (time_ms < 0))
+            self._drop("unknown_series", found < 0, None)
+            self._drop("clock_ahead", watched & (time_ms > newest_ms), strand)
+            self._drop("before_1970", watched & (time_ms < 0), strand)
             at = where(watched & (time_ms >= 0) & (time_ms <= newest_ms))
             slot, strand = slot.take(at), strand.take(at)
             time_ms, value = time_ms.take(at), value.take(at)
@@ -155,7 +160,7 @@ class Fold:
         before_ms = series["last_ms"].take(rows.slot)
         newer = rows.time_ms > before_ms
         if not newer.all():
-            self._drop("not_newer", ~newer)
+            self._drop("not_newer", ~newer, rows.strand)
             at = where(newer)
             rows, before_ms = rows.pick(at), before_ms.take(at)
         return rows._replace(
@@ -168,7 +173,7 @@ class Fold:
         count = len(rows.slot)
         rows = rows.pick(np.sort(rows.slot * count + np.arange(count)) % count)
         newer = _rising(rows) & (rows.time_ms > series["last_ms"].take(rows.slot))
-        self._drop("not_newer", ~newer)
+        self._drop("not_newer", ~newer, rows.strand)
         rows = rows.pick(where(newer))
         first = begins(rows.slot)
         before_ms, before = np.roll(rows.time_ms, 1), np.roll(rows.value, 1)
@@ -182,14 +187,17 @@ class Fold:
         """Tell whether no series has two samples."""
         if len(self._mark) < len(self.roster.series["last_ms"]):
             self.swept = NEVER
+        self._newest_ms = NEVER
         self._mark = np.empty(len(self.roster.series["last_ms"]), np.int32)
         number = np.arange(len(slot), dtype=np.int32)
         self._mark[slot] = number
         return bool((self._mark.take(slot) == number).all())
 
-    def _drop(self, reason: str, flags: Flags) -> None:
+    def _drop(self, reason: str, flags: Flags, strand: Strands | None) -> None:
         if count := int(np.count_nonzero(flags)):
             self.drops[reason] += count
+            whose = "" if strand is None else self.roster.owner_of(int(strand[flags.argmax()]))
+            self.blamed[reason] = (whose, self._newest_ms)
 
     def _beats(self, rows: "_Rows") -> Stretches:
         """Find from when to when members were seen since they were seen last."""
@@ -239,9 +247,9 @@ class Fold:
             x = np.where(counts, rate, value)
             usable = known & (np.abs(x) < LARGEST)  # NaN compares as false.
         if value.min() < 0 and (odd := counts & (value < 0)).any():
-            self._drop("negative_counter", odd)
+            self._drop("negative_counter", odd, strand)
             usable &= ~odd
-        self._drop("too_large", np.abs(value) >= LARGEST)
+        self._drop("too_large", np.abs(value) >= LARGEST, strand)
         self._note_born(where(before_ms == NEVER), strand, time_ms)
         moved = usable & (delta != 0)
         if (unsure := moved & ((flags & UNSURE) != 0)).any():

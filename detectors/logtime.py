@@ -79,7 +79,7 @@ class LogTime:
 
         A cluster whose senders are all backlog goes by them, so that it is folded in order.
         """
-        live = [s for s in self._live() if s.cluster == cluster and self._counts(s)]
+        live = [s for s in self._live() if s.cluster == cluster and self.counts(s)]
         keeping_up = [sender for sender in live if not self._behind(sender)]
         return min((sender.newest_ms for sender in keeping_up or live), default=None)
 
@@ -87,7 +87,8 @@ class LogTime:
         """Tell whether data of that time came too late to page anyone."""
         return self.tick_ms - time_ms > BACKLOG_MS
 
-    def _counts(self, sender: SenderTime) -> bool:
+    def counts(self, sender: SenderTime) -> bool:
+        """Tell whether a sender is the one of its group whose samples count."""
         return self.elected.get(group_of(sender), sender.replica) == sender.replica
 
     def _live(self) -> list[SenderTime]:

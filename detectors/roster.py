@@ -74,6 +74,7 @@ SIGNALS: Final = {
     "quiet": Field("f8", np.nan),
     "born_ms": Field("i8", LATEST),
     "seen_ms": Field("i8", NEVER),
+    "value": Field("f8", np.nan),
     "fed_ms": Field("i8", LATEST),
     "from_ms": Field("i8", NEVER),  # Cells before it tell nothing.
     "rises": Field("i4", 0),
@@ -132,10 +133,11 @@ class Unwatched(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """How much a limit has refused for an entity; `example` names one of it."""
+    """How much a limit has refused for an entity, when last; `example` names one of it."""
 
     times: int
     example: str
+    at_ms: int
 
 
 class Place(NamedTuple):
@@ -301,13 +303,13 @@ class Roster:
         return self._unwatch(entry, metric, Dropped(limit, why))
 
     def _refuse(self, limit: str, entity: str, entry: LabelSet) -> None:
-        count, example = self.refused.get((limit, entity), (0, ""))
+        count, example, _ = self.refused.get((limit, entity), Refused(0, "", 0))
         if not example:
             example = entry.member if limit == "members_per_entity" else _shown(entry.labels)
             if len(self.refused) >= _NAMED_MAX:
                 entity = ""
-                count, example = self.refused.get((limit, entity), (0, example))
-        self.refused[limit, entity] = Refused(count + 1, example)
+                count, example, _ = self.refused.get((limit, entity), Refused(0, example, 0))
+        self.refused[limit, entity] = Refused(count + 1, example, self.minute * 60_000)
 
     def _unwatch(self, entry: LabelSet, metric: str, dropped: Dropped) -> int:
         key = (entry.entity, metric, dropped.reason)
@@ -426,6 +428,11 @@ class Roster:
         """Name the member that a strand is of; empty for none."""
         member = int(self.strands["member"][strand]) if strand != NOWHERE else NOWHERE
         return self.names[member] if member != NOWHERE else ""
+
+    def owner_of(self, strand: int) -> str:
+        """Name the entity and the member that a strand is of."""
+        entity = self.signal(int(self.strands["signal"][strand])).entity
+        return f"{entity} {self.member_of(strand)}".rstrip()
 
     def forget_name(self, signal: Signal, slot: int) -> None:
         """Forget a signal, also under the name it had while its kind was unknown."""

@@ -61,6 +61,11 @@ class Gateway(Section):
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: Port = Field(default=9201, description="port to listen on")
     cluster_label: str = Field(default="cluster", description="external label naming the cluster")
+    pair_labels: tuple[str, ...] = Field(
+        default=("prometheus",),
+        description="external labels naming the HA pair that a replica belongs to, where a cluster "
+        "has several; of each pair one is elected",
+    )
     replica_labels: tuple[str, ...] = Field(
         default=("prometheus_replica", "__replica__"),
         description="external labels naming one Prometheus of an HA pair; removed from the series",
@@ -101,10 +106,6 @@ class Detect(Section):
     )
     hold_s: Seconds = Field(
         default=300.0, description="longest time that one gauge sample stands for"
-    )
-    kept_labels: tuple[str, ...] = Field(
-        default=("mode", "phase", "condition", "resource", "state", "direction", "code", "status"),
-        description="labels that tell signals apart; all others are folded away",
     )
     signals_per_entity: int = Field(
         default=1_000, ge=1, description="further signals of an entity are dropped, and counted"

@@ -25,7 +25,7 @@ CONFIG_VARIABLE: Final = "WATCHKEEP_CONFIG"
 _PREFIX: Final = "WATCHKEEP_"
 RUNNING_VARIABLE: Final = "WATCHKEEP_RUNNING"
 _NO_SETTINGS: Final = (CONFIG_VARIABLE, RUNNING_VARIABLE, "WATCHKEEP_TEST_", "WATCHKEEP_PARTS")
-_LISTS: Final = frozenset({"notify.urls", "gateway.replica_labels", "detect.kept_labels"})
+_LISTS: Final = frozenset({"notify.urls", "gateway.replica_labels", "gateway.pair_labels"})
 
 Values = dict[str, Any]
 

@@ -38,6 +38,7 @@ _FAMILY_SUFFIXES = ("_bucket", "_count", "_sum", "_total")
 _HEARD_MS: Final = 60_000
 # A label set has to fit into a record of the log together with others.
 _LABEL_SET_BYTES_MAX: Final = 16 * 1024
+_REPLICA_MAX: Final = 256
 _SERIES_MAX: Final = 1_000_000
 
 Sender = tuple[str, str]
@@ -150,7 +151,11 @@ class Intake:
             return None
         cluster = labels.get(self._settings.cluster_label) or "default"
         replicas = [labels.pop(name, "") for name in self._settings.replica_labels]
-        replica = next(filter(None, replicas), "")
+        replica = next(filter(None, replicas), "").replace("/", "_")[:_REPLICA_MAX]
+        if replica:
+            # One is elected among those that differ in the last part.
+            pair = [labels[name] for name in self._settings.pair_labels if labels.get(name)]
+            replica = "/".join([*(name[:_REPLICA_MAX] for name in pair), replica])
         form = canonical(labels.items())
         if len(form) > _LABEL_SET_BYTES_MAX:
             refused[f"labels of more than {_LABEL_SET_BYTES_MAX} bytes"] += 1

@@ -36,7 +36,7 @@ class Partition:
         place: the last record that the state holds.
         saved: the place of the snapshot in the store; `manifest`: its digests.
         witness: a place that was seen in this log; if it is gone, the log was made anew.
-        saved_s: when it was written, on the loop's clock.
+        saved_s: when it was written, on the loop's clock; `counted_s`: when its census was.
         told_ms: the log time up to which every window is published.
         attempts: the record that this stage has died of.
         careful: note each record before it is tried, as one of them may end the process;
@@ -53,6 +53,7 @@ class Partition:
     witness: Place = NOWHERE
     manifest: bytes = b""
     saved_s: float = 0.0
+    counted_s: float = 0.0
     told_ms: int | None = None
     attempts: Attempts | None = None
     careful: bool = False

@@ -62,6 +62,8 @@ class Cluster:
             )
             outcome.windows.extend(self.windows.step(cell, views, backlog=backlog))
             outcome.rollups.append(self._rollups(cell, scores, named))
+        if self.fold.roster.renewed:
+            outcome.rollups.append(_names_only(self.channel.name, self._renew()))
 
     def _renew(self) -> tuple[SignalRow, ...]:
         """Begin anew with slots that mean another signal now, and give the names of those."""
@@ -88,6 +90,10 @@ class Cluster:
                     signal.metric,
                     dict(signal.labels),
                     unit_of(signal),
+                    watched.signal.folding,
+                    watched.role,
+                    watched.why,
+                    watched.step_s,
                 )
             )
         return tuple(rows)
@@ -115,6 +121,25 @@ class Cluster:
             warmup=scores.warmup,
             signals=named,
         )
+
+
+def _names_only(channel: str, named: tuple[SignalRow, ...]) -> Rollups:
+    """Tell of signals that have no value yet."""
+    none = np.empty(0)
+    return Rollups(
+        step_s=0,
+        channel=channel,
+        at_ms=np.empty(0, np.int64),
+        signal_id=np.empty(0, np.uint64),
+        value=none,
+        members=np.empty(0, np.int32),
+        expected=none,
+        spread=none,
+        score=none,
+        threshold=none,
+        warmup=none,
+        signals=named,
+    )
 
 
 class Shard:
@@ -146,6 +171,7 @@ class Shard:
             cluster.fold.add(frame, sender.newest_ms)
         else:
             cluster.fold.drops["standby_replica"] += len(frame.series_id)
+            cluster.fold.blamed["standby_replica"] = (sender.replica, sender.newest_ms)
 
     def drops(self) -> Counter[str]:
         """Count the samples that were not folded, by reason."""

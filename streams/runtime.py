@@ -20,6 +20,7 @@ from watchkeep.schemas.frame import SHARDS, decode
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Anomaly, Progress, Window
 from watchkeep.streams import snapshot
+from watchkeep.streams.census import census
 from watchkeep.streams.closed_cells import ClosedCells
 from watchkeep.streams.dead_letters import bury, bury_deadly, is_deadly
 from watchkeep.streams.partitions import Partition, adopt, check
@@ -39,6 +40,8 @@ _SAVED_BYTES: Final = 16 * 1024 * 1024
 # A rebalance waits for the last snapshots so long at most.
 _HAND_OVER_S: Final = 2.0
 _KEPT_S: Final = 60.0
+# People who look up what is watched see what was so long ago at most.
+_COUNTED_S: Final = 60.0
 # So many records are tried with care, one round trip to the store each, until a snapshot makes
 # sure that they are behind.
 _TRIED_MAX: Final = 1_000
@@ -99,6 +102,7 @@ class Worker:
             for number, partition in partitions.items():
                 # Shards are saved one after the other, not all at once.
                 partition.saved_s = now_s - self._settings.snapshot_s * number / SHARDS
+                partition.counted_s = now_s - _COUNTED_S * number / SHARDS
             self._partitions |= partitions
             spans = await self._source.spans(partitions)
             await self._catch_up(partitions, {n: span.end for n, span in spans.items()})
@@ -251,6 +255,16 @@ class Worker:
             partition.manifest = saved_one.manifest
             partition.saved_s = now_s
 
+    async def tell(self) -> None:
+        """Write what partitions watch, and drop, for people to look up: each once in a while."""
+        now_s = asyncio.get_running_loop().time()
+        for number, partition in list(self._partitions.items()):
+            if partition.owned and now_s - partition.counted_s >= _COUNTED_S:
+                partition.counted_s = now_s
+                async with partition.lock:
+                    counted = census(number, partition.shard)
+                await self._store.write_catalogue([counted])
+
     async def _check_unmixed(self, snapshots: list[Snapshot]) -> None:
         """Make sure that no state holds records of two logs: it may have missed some of the new.
 
@@ -286,6 +300,7 @@ class Worker:
             try:
                 await self.flush()
                 await self.save(self._due())
+                await self.tell()
             except StoreError as error:
                 log.warning("the database is out of reach, detection goes on: %s", error)
                 await self._pause("the database can't be reached")

@@ -62,6 +62,7 @@ def capture_cluster(cluster: Cluster) -> State:
         "grids": [[step_s, grid.next_cell, list(grid.open)] for step_s, grid in fold.grids.items()],
         "swept": fold.swept,
         "drops": fold.drops,
+        "blamed": fold.blamed,
         "refused": [[*key, *refused] for key, refused in roster.refused.items()],
         "natives": [[slot, *native] for slot, native in roster.natives.items()],
         "renewed": roster.renewed,
@@ -123,6 +124,7 @@ def load_cluster(state: State, settings: Detect) -> Cluster:
             cell = _of(columns, f"open/{step_s}/{index}")
             grid.open[index] = Open(**{name: column.copy() for name, column in cell.items()})
     fold.swept, fold.drops = head["swept"], Counter(head["drops"])
+    fold.blamed = {reason: (whose, at_ms) for reason, (whose, at_ms) in head["blamed"].items()}
     roster.refused = {(limit, entity): Refused(*rest) for limit, entity, *rest in head["refused"]}
     roster.natives = {slot: Native(*native) for slot, *native in head["natives"]}
     roster.renewed = head["renewed"]

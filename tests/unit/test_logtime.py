@@ -52,3 +52,42 @@ def test_times_never_go_back() -> None:
     time.hear(NOW_MS - 5_000, (sender(NOW_MS - 5_000, NOW_MS - 5_000),))
     assert time.now_ms() == NOW_MS
     assert time.tick_ms == NOW_MS
+
+
+def test_of_a_pair_one_is_elected_until_it_falls_half_a_minute_behind() -> None:
+    time = LogTime()
+    a, b = sender(NOW_MS, NOW_MS, replica="k8s/0"), sender(NOW_MS, NOW_MS, replica="k8s/1")
+    time.hear(NOW_MS, (a, b))
+    assert time.elects(a)
+    assert not time.elects(b)
+    later = sender(NOW_MS + 30_000, NOW_MS + 30_000, replica="k8s/1")
+    time.hear(NOW_MS + 30_000, (later,))
+    assert not time.elects(later)
+    latest = sender(NOW_MS + 31_000, NOW_MS + 31_000, replica="k8s/1")
+    time.hear(NOW_MS + 31_000, (latest,))
+    assert time.elects(latest)
+    assert not time.elects(a)
+
+
+def test_only_the_elected_replica_decides_how_far_its_cluster_is() -> None:
+    time = LogTime()
+    a, b = sender(NOW_MS, NOW_MS, replica="0"), sender(NOW_MS - 20_000, NOW_MS, replica="1")
+    time.hear(NOW_MS, (a, b))
+    time.elects(a)
+    time.elects(b)
+    assert time.cluster_ms("a") == NOW_MS
+
+
+def test_pairs_of_one_cluster_are_elected_apart() -> None:
+    time = LogTime()
+    for name in ("monitoring/k8s/0", "team/x/0"):
+        one = sender(NOW_MS, NOW_MS, replica=name)
+        time.hear(NOW_MS, (one,))
+        assert time.elects(one)
+
+
+def test_senders_without_a_name_are_never_elected_away() -> None:
+    time = LogTime()
+    for one in (sender(NOW_MS, NOW_MS, replica="a"), sender(NOW_MS, NOW_MS)):
+        time.hear(NOW_MS, (one,))
+        assert time.elects(one)
