@@ -28,7 +28,6 @@ from watchkeep.detectors.roster import COUNTS
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.frame import (
     SAMPLES_MAX,
-    SHARDS,
     Frame,
     FrameKind,
     LabelSet,
@@ -147,20 +146,21 @@ def _measure(count: int, scrapes: int) -> dict[str, Any]:
 def _run(
     plans: dict[int, Plan], folds: dict[int, Fold], counts: dict[int, Any], scrapes: range
 ) -> tuple[float, int, int]:
+    """Fold scrapes of all shards; return the CPU time, the samples and the closed cells' signals."""
     spent_s, samples, cells = 0.0, 0, 0
     for number in scrapes:
-        for shard in range(SHARDS):
-            if shard not in plans:
-                continue
-            frames = list(_scrape(plans[shard], counts[shard], number))
-            fold = folds[shard]
-            begun_s = time.process_time()
-            for frame in frames:
-                fold.add(frame, frame.senders[0].newest_ms)
-                for cell in fold.close(frame.senders[0].newest_ms):
-                    cells += len(cell.slots)
-            spent_s += time.process_time() - begun_s
-            samples += sum(len(frame.series_id) for frame in frames)
+        frames = [
+            (folds[shard], frame)
+            for shard, plan in plans.items()
+            for frame in _scrape(plan, counts[shard], number)
+        ]
+        begun_s = time.process_time()
+        for fold, frame in frames:
+            fold.add(frame, frame.senders[0].newest_ms)
+            for cell in fold.close(frame.senders[0].newest_ms):
+                cells += len(cell.slots)
+        spent_s += time.process_time() - begun_s
+        samples += sum(len(frame.series_id) for _, frame in frames)
     return spent_s, samples, cells
 
 

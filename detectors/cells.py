@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from watchkeep.detectors.absence import Absence, look
 from watchkeep.detectors.arrays import grown, where
 from watchkeep.detectors.quantiles import classic_quantile, native_quantile
 from watchkeep.detectors.roster import (
@@ -29,6 +30,7 @@ from watchkeep.schemas.signal import Folding
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+_MISSED_MS: Final = 7_200_000
 _FIRST_SPAN_MS: Final = 3_600_000
 # A cell that was seen for less than this share tells nothing.
 _SEEN_MIN: Final = 0.25
@@ -64,6 +66,7 @@ class Cell(NamedTuple):
         value: float64[n].
         members: int32[n], members that the value is folded over.
         siblings: of each signal, the member farthest from the others.
+        absence: whose members are missing; None in cells of a width of their own.
         woken: int64[m], signals that move for the first time, all of them in `slots`.
         quiet: float64[m], their value until then.
         slept: int64[m], for how many cells they had it.
@@ -75,6 +78,7 @@ class Cell(NamedTuple):
     value: Floats
     members: npt.NDArray[np.int32]
     siblings: Siblings
+    absence: Absence | None
     woken: Ints
     quiet: Floats
     slept: Ints
@@ -198,14 +202,15 @@ class Grid:
             time_ms: how far log time has come: where nobody says anything, cells are skipped.
         """
         index = self.next_cell
-        silent = not self.open and not roster.heard_since(self.next_end_ms - hold_ms)
+        # For some time it is still told who is missing.
+        silent = not self.open and not roster.heard_since(self.next_end_ms - hold_ms - _MISSED_MS)
         self.next_cell = max(index + 1, time_ms // self.step_ms - 1) if silent else index + 1
         if silent:
             return None
         cell = self._open(index, roster)
         del self.open[index]
         _hold(roster, cell, (index * self.step_ms, self.step_ms), hold_ms)
-        return _folded(roster, cell, index * self.step_ms, self.step_ms)
+        return _folded(roster, cell, (index * self.step_ms, self.step_ms), hold_ms)
 
 
 def _hold(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> None:
@@ -233,11 +238,10 @@ def _hold(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> No
     cell.to_ms[there] = end_ms
 
 
-def _folded(roster: Roster, cell: Open, begin_ms: int, step_ms: int) -> Cell | None:
+def _folded(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> Cell | None:
     """Fold strands into signals."""
+    begin_ms, step_ms = span
     strands = _there(roster, cell, step_ms)
-    if not len(strands.signal):
-        return None
     signals = roster.signals
     value = np.full(roster.signal_slots.used, np.nan)
     members = np.bincount(strands.signal, minlength=len(value)).astype(np.int32)
@@ -248,6 +252,12 @@ def _folded(roster: Roster, cell: Open, begin_ms: int, step_ms: int) -> Cell | N
     _quantiles(strands, roster, value, members)
 
     siblings = farthest(roster.strands, strands.at, strands.signal, own, len(value))
+
+    absence = None
+    if step_ms == roster.step_ms:
+        presence = look(roster, begin_ms + step_ms, hold_ms)
+        value[presence.signal], members[presence.signal] = presence.value, presence.value
+        absence = presence.absence
 
     known = ~np.isnan(value) & (signals["from_ms"][: len(value)] <= begin_ms)
     slots = where(known & signals["awake"][: len(value)])
@@ -263,6 +273,7 @@ def _folded(roster: Roster, cell: Open, begin_ms: int, step_ms: int) -> Cell | N
         value.take(slots),
         members.take(slots),
         siblings.of(slots),
+        absence,
         new,
         signals["quiet"].take(new),
         np.maximum(begin_ms - born_ms, 0) // step_ms,

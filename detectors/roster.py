@@ -58,6 +58,7 @@ STRANDS: Final = {
 }
 MEMBERS: Final = {
     "entity": Field("i4", NOWHERE),
+    "named": Field("?", 0),
     "begun_ms": Field("i8", NEVER),
     "last_ms": Field("i8", NEVER),
     "ended_ms": Field("i8", NEVER),  # When the last of its series did.
@@ -84,14 +85,24 @@ SIGNALS: Final = {
 ENTITIES: Final = {
     "signals": Field("i4", 0),
     "members": Field("i4", 0),
+    "presence": Field("i4", NOWHERE),  # The signal that counts its members.
+    "wanted": Field("i4", NOWHERE),  # The series that tells how many are wanted.
+    "jobs": Field("?", 0),  # Its members are meant to end.
+    # What absence keeps: how many were there at a time lately, and for how many cells what lasts.
+    "most": Field("i4", 0),
+    "fewer_cells": Field("i4", 0),
+    "steady_cells": Field("i4", 0),
+    "missing_cells": Field("i4", 0),
 }
+PRESENCE: Final = "watchkeep_members"
 
 FOLDINGS: Final = tuple(Folding)
 # All members beyond the limit are folded as one of this name.
 OTHERS: Final = "(others)"
 # So many kinds of dropped and refused series are told apart.
+_NAME_FORM: Final = METRIC_NAME.encode() + SEPARATOR
 _META_FORMS: Final = tuple(
-    METRIC_NAME.encode() + SEPARATOR + name + SEPARATOR
+    _NAME_FORM + name + SEPARATOR
     for name in (
         b"up",
         b"scrape_duration_seconds",
@@ -100,6 +111,15 @@ _META_FORMS: Final = tuple(
         b"scrape_series_added",
     )
 )
+_WANTED_FORMS: Final = tuple(
+    _NAME_FORM + name + SEPARATOR
+    for name in (
+        b"kube_deployment_spec_replicas",
+        b"kube_statefulset_replicas",
+        b"kube_daemonset_status_desired_number_scheduled",
+    )
+)
+_JOB_FORMS: Final = (_NAME_FORM + b"kube_job_", _NAME_FORM + b"kube_cronjob_")
 _NAMED_MAX: Final = 2_000
 _SHOWN_MAX: Final = 300
 
@@ -180,6 +200,7 @@ class Roster:
     def __init__(self, settings: Detect) -> None:
         self._settings = settings
         self._rules = SignalRules(settings.rules, settings.step_s)
+        self.step_ms = settings.step_s * 1000
         self.table = IdTable()
         self.series, self.strands = Arrays(SERIES), Arrays(STRANDS)
         self.members, self.signals = Arrays(MEMBERS), Arrays(SIGNALS)
@@ -256,11 +277,19 @@ class Roster:
                 continue
             place, part = told
             self._assign(slot, entry, strands[place], part)
+            self._note_replicas(slot, entry, int(self.signals["entity"][place.signal]))
             if part is Part.NATIVE:
                 family = Signal(*self.signal(place.signal)[:3], Folding.AVERAGE)
                 average = self.signal_slot[family]
                 rate = int(self.signals["partner"][average])
                 self.natives[slot] = Native(place.signal, average, rate, place.member, [])
+
+    def _note_replicas(self, slot: int, entry: LabelSet, entity: int) -> None:
+        """Remember which series tells how many members are wanted, and whose are meant to end."""
+        if entry.labels.startswith(_WANTED_FORMS):
+            self.entities["wanted"][entity] = slot
+        elif entry.labels.startswith(_JOB_FORMS):
+            self.entities["jobs"][entity] = True
 
     def _assign(self, slot: int, entry: LabelSet, strand: int, part: Part | None) -> None:
         """Give a series its strand; where that is another one, it begins anew."""
@@ -333,7 +362,15 @@ class Roster:
             slot = self.entity_slots.take()
             self.entity_slot[entry.entity] = slot
             self.entities.grow(slot + 1)
+            self.entities.reset(np.array([slot]))
             _put(self.keys, slot, entry.entity)
+            presence = Signal(entry.entity, PRESENCE, (), Folding.MEAN)
+            if presence not in self.signal_slot:
+                why = "It counts members; that they are missing pages by itself."
+                step_s = self._settings.step_s
+                self._new_signal(slot, Watched(presence, Role.EVIDENCE, why, step_s, (), b""))
+            self.entities["presence"][slot] = self.signal_slot[presence]
+            self.signals["awake"][self.signal_slot[presence]] = True
         return slot
 
     def _member(self, entity: int, entry: LabelSet) -> int:
@@ -348,6 +385,7 @@ class Roster:
             slot = self.member_slots.take()
             self.members.grow(slot + 1)
             self.members["entity"][slot] = entity
+            self.members["named"][slot] = bool(name)
             self.entities["members"][entity] += 1
             self.member_slot[entity, name] = slot
             _put(self.names, slot, name)
@@ -362,7 +400,8 @@ class Roster:
             for folding in foldings(feed.part)
         ]
         new = [signal for signal in wanted if signal not in self.signal_slot]
-        if self.entities["signals"][entity] + len(new) > self._settings.signals_per_entity:
+        # The one that counts members is there besides.
+        if self.entities["signals"][entity] + len(new) > self._settings.signals_per_entity + 1:
             return None
         for signal in new:
             role, why = self._rules.role(feed.metric, feed.labels, signal.folding, kind)

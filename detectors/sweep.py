@@ -52,6 +52,8 @@ def _sweep_series(roster: Roster, now_ms: int) -> None:
         for slot in roster.natives.keys() & set(slots.tolist()):
             del roster.natives[slot]
         series.reset(slots)
+        wanted = roster.entities["wanted"]
+        wanted[np.isin(wanted, slots)] = NOWHERE
 
 
 def _sweep_strands(roster: Roster) -> Ints:
@@ -87,6 +89,8 @@ def _sweep_signals(roster: Roster, now_ms: int) -> None:
     fed = np.bincount(signal[signal >= 0], minlength=used)[:used] > 0
     partner = signals["partner"][:used]
     fed[partner[fed & (partner != NOWHERE)]] = True
+    alive = roster.entities["members"] > 0
+    fed[roster.entities["presence"][alive & (roster.entities["presence"] != NOWHERE)]] = True
     signals["fed_ms"][:used][fed] = now_ms
     entity = signals["entity"][:used]
     fed_ms = signals["fed_ms"][:used]
@@ -109,4 +113,5 @@ def _sweep_entities(roster: Roster) -> None:
         if roster.keys[slot]:
             del roster.entity_slot[roster.keys[slot]]
             roster.keys[slot] = ""
+            entities.reset(np.array([slot]))
             roster.entity_slots.free.append(slot)

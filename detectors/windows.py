@@ -9,6 +9,7 @@ new window.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,7 @@ class Seen:
     peak_ms: int
     peak_score: float
     member: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class View(NamedTuple):
         observed: float64, what it looked at, of each slot.
         strand: int64, whose that was; None if it is the whole signal's.
         open_cells: cells in a row that make an alarm.
+        reasons: by signal slot, what is wrong, where a number doesn't tell; such alarms page,
+            whatever their signal's role.
     """
 
     channel: str
@@ -98,6 +102,7 @@ class View(NamedTuple):
     observed: npt.NDArray[np.float64]
     strand: npt.NDArray[np.int64] | None
     open_cells: int
+    reasons: Mapping[int, str] = MappingProxyType({})
 
 
 class Windows:
@@ -183,6 +188,7 @@ class Windows:
         begun = set()
         rows = where(alarm)
         page = self._roster.signals["page"].take(cell.slots[rows])
+        page |= np.isin(cell.slots[rows], list(view.reasons))
         since_ms = self.runs[view.channel]["run_ms"].take(cell.slots[rows])
         # Those that may page come first, so that the others find a window to join.
         for i in np.lexsort((since_ms, ~page)).tolist():
@@ -217,6 +223,7 @@ class Windows:
             peak_ms=cell.begin_ms,
             peak_score=score,
             member=self._member(view, row),
+            reason=view.reasons.get(int(cell.slots[row]), ""),
         )
 
     def _member(self, view: View, row: int) -> str:
@@ -240,6 +247,7 @@ class Windows:
             if abs(score) > abs(seen.peak_score):
                 seen.peak, seen.peak_ms, seen.peak_score = seen.observed, cell.begin_ms, score
                 seen.member = self._member(view, row)
+                seen.reason = view.reasons.get(slot, seen.reason)
 
     def forget(self, slots: SlotArray) -> None:
         """Begin anew with slots that mean another signal now."""
@@ -296,6 +304,7 @@ class Windows:
             peak_score=seen.peak_score,
             members=seen.members,
             member=seen.member,
+            reason=seen.reason,
         )
 
     def dump(self) -> list[dict[str, Any]]:

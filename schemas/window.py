@@ -49,6 +49,7 @@ class Evidence(BaseModel):
         peak_score: the score there.
         members: how many members the value is folded over.
         member: the one that it is about; empty if it is about all.
+        reason: what is wrong in words, where the number alone doesn't tell.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +72,7 @@ class Evidence(BaseModel):
     peak_score: Number
     members: int
     member: str = ""
+    reason: str = ""
 
 
 class Window(BaseModel):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from watchkeep.detectors.absence import Gone
 from watchkeep.detectors.arrays import Arrays, Field
 from watchkeep.detectors.cells import Cell
 from watchkeep.detectors.channel import Channel, Scores
@@ -22,7 +23,9 @@ from watchkeep.schemas.signal import unit_of
 from watchkeep.schemas.window import Window
 from watchkeep.streams.stores import Rollups, SignalRow
 
-_MEMBER = "member"
+_MEMBER, _ABSENCE = "member", "absence"
+# How strong an absence is, in thresholds of the other channels.
+_WEIGHT = {Gone.ENTITY: 2.0, Gone.MEMBER: 1.0}
 
 
 class Outcome(NamedTuple):
@@ -59,6 +62,7 @@ class Cluster:
             views = (
                 View(self.channel.name, scores, cell.value, None, self.settings.open_cells),
                 self._members(cell),
+                self._absence(cell),
             )
             outcome.windows.extend(self.windows.step(cell, views, backlog=backlog))
             outcome.rollups.append(self._rollups(cell, scores, named))
@@ -104,6 +108,19 @@ class Cluster:
         warmup = np.where(siblings.strand >= 0, 1.0, 0.0)
         scores = Scores(siblings.distance, siblings.middle, siblings.spread, warmup)
         return View(_MEMBER, scores, siblings.value, siblings.strand, self.settings.open_cells)
+
+    def _absence(self, cell: Cell) -> View:
+        """Look at whose members are missing."""
+        none = np.full(len(cell.slots), np.nan)
+        scores = Scores(none, none.copy(), np.zeros(len(none)), np.ones(len(none)))
+        absence = cell.absence
+        if absence is None:
+            return View(_ABSENCE, scores, cell.value, None, 1)
+        at = np.searchsorted(cell.slots, absence.signal)
+        scores.score[at] = [-_WEIGHT[gone] * self.settings.threshold_sigma for gone in absence.gone]
+        scores.expected[at] = absence.usual
+        reasons = dict(zip(absence.signal.tolist(), map(str, absence.gone), strict=True))
+        return View(_ABSENCE, scores, cell.value, None, 1, reasons)
 
     def _rollups(self, cell: Cell, scores: Scores, named: tuple[SignalRow, ...]) -> Rollups:
         ids = self.ids["id"].take(cell.slots)

@@ -6,6 +6,7 @@ import numpy as np
 
 from watchkeep.detectors.cells import Cell
 from watchkeep.detectors.fold import Fold
+from watchkeep.detectors.roster import PRESENCE
 from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
@@ -73,12 +74,14 @@ def folded(
 
 
 def told(fold: Fold, cells: Sequence[Cell]) -> dict[str, dict[int, float]]:
-    """Write cells as people read them."""
+    """Write cells as people read them, without the count of members."""
     signals: dict[str, dict[int, float]] = {}
     for cell in cells:
         minute = (cell.begin_ms - START_MS) / STEP_MS
         for slot, value in zip(cell.slots.tolist(), cell.value.tolist(), strict=True):
             title = fold.roster.signal(slot).title
+            if title == PRESENCE:
+                continue
             signals.setdefault(title, {})[int(minute) if minute == int(minute) else minute] = value  # type: ignore[index]
     return signals
 

@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Path:
         ("\n\n[detekt]\n", ":3: detekt: no setting has this name; did you mean detect"),
         ('[gateway]\n# x\nport = "x"', ":3: gateway.port: should be a valid integer"),
         ("gateway.port = 70000", ":1: gateway.port: should be less than or equal to 65535"),
-        ("[detect]\nstep_s = 0", ":2: detect.step_s: should be greater than or equal to 10, it is"),
+        ("[detect]\nstep_s = 0", ":2: detect.step_s: should be greater than or equal to 1, it is"),
         ('[broker]\nbootstrap = "kafka"', ":2: broker.bootstrap: should be host:port"),
         ('clock = "event time"', ":1: clock: should be 'wall' or 'event'"),
         ("[gateway\nport = 1", ": this is no TOML: "),

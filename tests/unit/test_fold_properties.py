@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from folding import FAR_MS, STALE, START_MS, STEP_MS, Sample, every, folded, label_set, put, told
 from watchkeep.detectors.fold import Fold
-from watchkeep.detectors.roster import OTHERS
+from watchkeep.detectors.roster import OTHERS, PRESENCE
 from watchkeep.schemas.frame import Frame, FrameKind, MetricKind, SenderTime
 from watchkeep.schemas.settings import Detect
 from watchkeep.streams.pipeline import Cluster
@@ -141,11 +141,11 @@ def test_a_signal_is_forgotten_after_thirty_days() -> None:
     forward(fold, range(3))
     day = 24 * 60
     forward(fold, range(day, 29 * day, 60))
-    assert len(fold.roster.signal_slot) == 2
+    assert len(fold.roster.signal_slot) == 3
     forward(fold, range(29 * day, 32 * day, 60))
-    assert [signal.metric for signal in fold.roster.signal_slot] == ["alive"]
+    assert [signal.metric for signal in fold.roster.signal_slot] == [PRESENCE, "alive"]
     put(fold, every("new_total:a", 30_000, [0, 5], first_ms=32 * day * STEP_MS))
-    assert fold.roster.signal_slots.used == 2
+    assert fold.roster.signal_slots.used == 3
 
 
 def test_members_beyond_the_limit_are_folded_as_one() -> None:
@@ -164,7 +164,7 @@ def test_signals_and_entities_beyond_the_limit_are_dropped_by_name() -> None:
     fold = Fold(Detect(signals_per_entity=2, entities=1))
     put(fold, [(f"metric{i}_total:a", 0, 1.0) for i in range(5)])
     fold.learn([label_set("x_total:b", entity="workload/c/n/other")], START_MS)
-    assert len(fold.roster.signal_slot) == 2
+    assert len(fold.roster.signal_slot) == 3
     assert fold.roster.refused["signals_per_entity", "workload/c/n/w"].times == 3
     assert fold.roster.refused["entities", "workload/c/n/other"].times == 1
     assert {entry.reason for entry in fold.roster.unwatched} == {"signals_per_entity", "entities"}
