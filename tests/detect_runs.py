@@ -13,6 +13,8 @@ import numpy as np
 from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime, encode
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
+from watchkeep.schemas.signal import Role
+from watchkeep.schemas.signal_rules import SignalRule
 from watchkeep.schemas.window import Window, decode
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
@@ -20,7 +22,10 @@ from watchkeep.streams.ports import Span
 from watchkeep.streams.runtime import Worker
 from watchkeep.streams.topics import ANOMALIES, DEAD_LETTERS, METRICS
 
-SETTINGS = Detect(warmup_cells=5, memory_cells=10, open_cells=1, close_cells=2, grace_s=1)
+RULE = SignalRule(why="It is the test's.", when={"__name__": "queue_depth"}, role=Role.PAGE)
+SETTINGS = Detect(
+    warmup_cells=5, memory_cells=10, open_cells=1, close_cells=2, grace_s=1, rules=(RULE,)
+)
 SHARDS = (3, 40)
 CELLS = 26
 SAVED_EVERY = 7
