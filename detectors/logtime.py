@@ -65,7 +65,8 @@ class LogTime:
         elected = self.elected.setdefault(group, sender.replica)
         if elected == sender.replica:
             return True
-        if sender.newest_ms - self.senders[sender.cluster, elected].newest_ms <= FAILOVER_MS:
+        before = self.senders.get((sender.cluster, elected))
+        if before is not None and sender.newest_ms - before.newest_ms <= FAILOVER_MS:
             return False
         self.elected[group] = sender.replica
         return True

@@ -16,6 +16,7 @@ from watchkeep.detectors.channel import Channel, Scores
 from watchkeep.detectors.ewma import Ewma
 from watchkeep.detectors.fold import Fold
 from watchkeep.detectors.logtime import LogTime
+from watchkeep.detectors.senders import Senders
 from watchkeep.detectors.windows import View, Windows
 from watchkeep.schemas.frame import Frame, FrameKind
 from watchkeep.schemas.settings import Detect
@@ -162,9 +163,10 @@ def _names_only(channel: str, named: tuple[SignalRow, ...]) -> Rollups:
 class Shard:
     """The state of one partition of the metrics topic."""
 
-    def __init__(self, settings: Detect) -> None:
+    def __init__(self, settings: Detect, number: int = 0) -> None:
         self.settings = settings
         self.time = LogTime()
+        self.senders = Senders(settings, number)
         self.clusters: dict[str, Cluster] = {}
 
     def apply(self, frame: Frame) -> Outcome:
@@ -178,6 +180,7 @@ class Shard:
             if time_ms is not None:
                 backlog = self.time.in_backlog(time_ms)
                 self.clusters[name].close(time_ms, outcome, backlog=backlog)
+        outcome.windows.extend(self.senders.look(self.time))
         return outcome
 
     def _fold(self, frame: Frame) -> None:

@@ -68,6 +68,7 @@ def capture(shard: Shard) -> Capture:
             "tick_ms": time.tick_ms,
             "senders": list(time.senders.values()),
             "elected": [[*group, replica] for group, replica in time.elected.items()],
+            "silence": shard.senders.dump(),
             "clusters": [],
         }
     )
@@ -125,14 +126,15 @@ def count(manifest: bytes) -> int:
     return len(_digests(manifest))
 
 
-def load(manifest: bytes, blocks: Mapping[int, bytes], settings: Detect) -> Shard:
+def load(manifest: bytes, blocks: Mapping[int, bytes], settings: Detect, number: int = 0) -> Shard:
     """Read a shard's state back.
 
     Raises:
         DecodeError: the snapshot is damaged, or of another version.
     """
     head, columns = _read(_joined(manifest, blocks))
-    shard = Shard(settings)
+    shard = Shard(settings, number)
+    shard.senders.restore(head["silence"])
     senders = [SenderTime(*sender) for sender in head["senders"]]
     elected = {(cluster, group): replica for cluster, group, replica in head["elected"]}
     shard.time = LogTime(senders, elected, head["tick_ms"])
