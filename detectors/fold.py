@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import begins, where
+from watchkeep.detectors.arrays import begins, unique, where
 from watchkeep.detectors.cells import Cell, Grid, Open, Stretches
 from watchkeep.detectors.native import Samples, unfold
 from watchkeep.detectors.roster import (
@@ -66,13 +66,12 @@ class Fold:
         self.blamed: dict[str, tuple[str, int]] = {}
         self.swept = NEVER
         self._newest_ms = NEVER
-        self._mark = np.empty(0, np.int32)
 
     @property
     def nbytes(self) -> int:
         """Tell how much memory series, strands and members take, in open cells too."""
         cells = sum(cell.nbytes for cell in self._open_cells())
-        return self.roster.nbytes + cells + self._mark.nbytes
+        return self.roster.nbytes + cells
 
     def _open_cells(self) -> list[Open]:
         return [cell for grid in self.grids.values() for cell in grid.open.values()]
@@ -151,7 +150,11 @@ class Fold:
             slot, strand = slot.take(at), strand.take(at)
             time_ms, value = time_ms.take(at), value.take(at)
         rows = _Rows(slot, strand, time_ms, value)
-        rows = self._once(rows) if self._unique(slot) else self._in_order(rows)
+        rows = (
+            self._once(rows)
+            if unique(slot, len(self.roster.series["last_ms"]))
+            else self._in_order(rows)
+        )
         return rows._replace(flags=self.roster.series["flags"].take(rows.slot))
 
     def _once(self, rows: "_Rows") -> "_Rows":
@@ -182,16 +185,6 @@ class Fold:
         before[at] = series["last_value"].take(rows.slot.take(at))
         last = where(np.append(first[1:], len(first) > 0))
         return rows._replace(before_ms=before_ms, before=before, last=last)
-
-    def _unique(self, slot: Ints) -> bool:
-        """Tell whether no series has two samples."""
-        if len(self._mark) < len(self.roster.series["last_ms"]):
-            self.swept = NEVER
-        self._newest_ms = NEVER
-        self._mark = np.empty(len(self.roster.series["last_ms"]), np.int32)
-        number = np.arange(len(slot), dtype=np.int32)
-        self._mark[slot] = number
-        return bool((self._mark.take(slot) == number).all())
 
     def _drop(self, reason: str, flags: Flags, strand: Strands | None) -> None:
         if count := int(np.count_nonzero(flags)):
