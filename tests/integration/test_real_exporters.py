@@ -1,0 +1,89 @@
+"""What detect makes of real exporters' series is what a real Prometheus answers for them.
+
+How the two are compared, and why that is exact, is told in `exporter_signals.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from conftest import absent
+from exporter_run import running
+from exporter_signals import (
+    INCREMENTS_MIN,
+    OBSERVATIONS_MIN,
+    SMOOTH_GAUGES,
+    Difference,
+    Folded,
+    Oracle,
+    fold,
+    spread,
+)
+from real_servers import exporters_missing
+from watchkeep.schemas.settings import Detect
+from watchkeep.schemas.signal import Folding
+
+pytestmark = [pytest.mark.prometheus]
+
+STEP_S = 30
+CELLS = 4
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folded]:
+    """Run the exporters for some cells, and fold what they sent; Prometheus stays to be asked."""
+    if what := exporters_missing():
+        absent(what)
+    detect = Detect(step_s=STEP_S)
+    with running(tmp_path_factory.mktemp("exporters")) as run:
+        run.record(detect, CELLS)
+        yield fold(run, detect)
+
+
+@pytest.fixture(scope="module")
+def oracle(folded: Folded) -> Oracle:
+    return Oracle(folded)
+
+
+def check(found: Sequence[Difference], *, least: int, worst: float, median: float) -> None:
+    """Hold differences against what is allowed, and tell the farthest."""
+    farthest = sorted(found, key=lambda one: (np.isfinite(one.relative), -one.relative))[:10]
+    told = "\n".join([str(spread(found)), *map(str, farthest)])
+    assert len(found) >= least, told
+    relative = np.array([one.relative for one in found])
+    assert (relative <= worst).all(), told
+    assert np.median(relative) <= median, told
+
+
+def test_each_series_is_heard_of(folded: Folded, oracle: Oracle) -> None:
+    """The gateway has told the labels of as many series as Prometheus keeps."""
+    counts = {job: count["series"] for job, count in folded.counts().items()}
+    assert counts == {job: oracle.series(job) for job in folded.run.jobs}
+    assert min(counts.values()) > 100
+
+
+def test_the_api_servers_series_become_few_signals(folded: Folded) -> None:
+    count = folded.counts()["apiserver"]
+    assert count["signals"] < 0.05 * count["series"], count
+
+
+def test_rates_are_those_of_promql(oracle: Oracle) -> None:
+    """The mean rate over all cells is PromQL's within 1%, and nearly always the same number.
+
+    PromQL is asked for the sum of `rate` from one instant to another, each between two scrapes; see
+    `exporter_signals.py`. The load is steady and has run for four scrapes before the first cell,
+    so `rate` takes no counter that counts this much for one that has just begun.
+    """
+    check(list(oracle.rates(INCREMENTS_MIN)), least=100, worst=0.01, median=1e-4)
+
+
+@pytest.mark.parametrize("folding", [Folding.P50, Folding.P99])
+def test_quantiles_are_those_of_promql(oracle: Oracle, folding: Folding) -> None:
+    """A histogram's quantile in a cell is `histogram_quantile` of the same rates, within 2%."""
+    check(list(oracle.quantiles(folding, OBSERVATIONS_MIN)), least=40, worst=0.02, median=1e-3)
+
+
+def test_means_of_smooth_gauges_are_those_of_promql(oracle: Oracle) -> None:
+    """The mean of a gauge in a cell is `avg_over_time` within 5%."""
+    check(list(oracle.means(SMOOTH_GAUGES)), least=50, worst=0.05, median=0.01)
