@@ -307,12 +307,17 @@ def _relative(ours: float, theirs: float) -> float:
 
 
 def spread(differences: Sequence[Difference]) -> dict[str, float]:
-    """Sum up relative differences, for people."""
+    """Sum up relative differences, for people; `beyond` are those that no ratio tells."""
     told: dict[str, float] = {"compared": len(differences)}
-    if differences:
-        ours = np.array([one.relative for one in differences])
-        plain = np.array([one.relative_plain for one in differences])
-        for name, values in (("", ours), ("plain_", plain)):
-            told[f"{name}median"] = float(f"{np.median(values):.2g}")
-            told[f"{name}max"] = float(f"{values.max():.2g}")
+    for name, relative in (
+        ("", [one.relative for one in differences]),
+        ("plain_", [one.relative_plain for one in differences]),
+    ):
+        values = np.array(relative)
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            told[f"{name}median"] = float(f"{np.median(finite):.2g}")
+            told[f"{name}max"] = float(f"{finite.max():.2g}")
+        if len(finite) < len(values):
+            told[f"{name}beyond"] = len(values) - len(finite)
     return told

@@ -4,10 +4,12 @@ How the two are compared, and why that is exact, is told in `exporter_signals.py
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import exporter_capture
 from conftest import absent
 from exporter_run import running
 from exporter_signals import (
@@ -63,6 +65,15 @@ def test_each_series_is_heard_of(folded: Folded, oracle: Oracle) -> None:
     assert min(counts.values()) > 100
 
 
+def test_a_capture_keeps_every_sample(folded: Folded, tmp_path: Path) -> None:
+    frames = [frame for shard in folded.run.frames.values() for frame in shard]
+    exporter_capture.save(tmp_path / "capture.npz", frames)
+    kept = exporter_capture.load(tmp_path / "capture.npz")
+    assert len(kept.time_ms) == sum(len(frame.time_ms) for frame in frames)
+    assert {"go_goroutines", "up"} <= {labels["__name__"] for labels in kept.labels}
+    assert np.array_equal(kept.series_id[kept.series[-1:]], frames[-1].series_id[-1:])
+
+
 def test_the_api_servers_series_become_few_signals(folded: Folded) -> None:
     count = folded.counts()["apiserver"]
     assert count["signals"] < 0.05 * count["series"], count
@@ -75,13 +86,13 @@ def test_rates_are_those_of_promql(oracle: Oracle) -> None:
     `exporter_signals.py`. The load is steady and has run for four scrapes before the first cell,
     so `rate` takes no counter that counts this much for one that has just begun.
     """
-    check(list(oracle.rates(INCREMENTS_MIN)), least=100, worst=0.01, median=1e-4)
+    check(list(oracle.rates(INCREMENTS_MIN)), least=60, worst=0.01, median=1e-4)
 
 
 @pytest.mark.parametrize("folding", [Folding.P50, Folding.P99])
 def test_quantiles_are_those_of_promql(oracle: Oracle, folding: Folding) -> None:
     """A histogram's quantile in a cell is `histogram_quantile` of the same rates, within 2%."""
-    check(list(oracle.quantiles(folding, OBSERVATIONS_MIN)), least=40, worst=0.02, median=1e-3)
+    check(list(oracle.quantiles(folding, OBSERVATIONS_MIN)), least=30, worst=0.02, median=1e-3)
 
 
 def test_means_of_smooth_gauges_are_those_of_promql(oracle: Oracle) -> None:
