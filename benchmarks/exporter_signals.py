@@ -204,7 +204,9 @@ class Oracle:
         seconds = (self._end_ms - self._begin_ms) // 1000
         for signal_id, row, job in self._of(Folding.RATE):
             ours = float(self._folded.cells[signal_id].mean())
-            name = row.metric if row.metric in self._names[job] else f"{row.metric}_count"
+            # A summary's quantiles bear the family's own name.
+            count = f"{row.metric}_count"
+            name = count if count in self._names[job] else row.metric
             if not ours * seconds >= increments_min or not self._steady(job, name):
                 continue
             series = self._select(row, job, name)
