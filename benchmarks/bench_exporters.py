@@ -45,8 +45,10 @@ def _measure(run: Run, detect: Detect) -> dict[str, Any]:
         "load_behind_s_max": round(run.load.behind_s_max, 3),
         "exporters": folded.counts(),
         "rates": spread(list(oracle.rates(INCREMENTS_MIN))),
-        "p50": spread(list(oracle.quantiles(Folding.P50, OBSERVATIONS_MIN))),
-        "p99": spread(list(oracle.quantiles(Folding.P99, OBSERVATIONS_MIN))),
+        **{
+            folding: spread(list(oracle.families(folding, OBSERVATIONS_MIN)))
+            for folding in (Folding.P50, Folding.P99, Folding.AVERAGE)
+        },
         "means": spread(list(oracle.means(SMOOTH_GAUGES))),
     }
 

@@ -3,17 +3,19 @@
 Watchkeep splits the increase between two scrapes at the edges of its cells, as if the counter had
 grown evenly between them. Prometheus' `rate` knows only the scrapes inside its range and leaves the
 rest to extrapolation: the plain `rate(m[1m])` of a cell is measured over one scrape less, and is
-off by as much as the load wavers. But two of its answers, weighed, are the same split. With a
-scrape every S seconds, the last one before the cell's end E at E - w S, it is
+off by as much as the load wavers. But PromQL can say the same split. With a scrape every S seconds,
+the last one before the cell's end E at E - w S, the increase in a cell of C seconds is, at E + S,
 
-    (1 - w) * rate(m[cell + S]) at E  +  w * rate(m[cell + S]) at E + S
+    (1 - w) * (m offset S - m offset (C + S)) + w * (m - m offset C)
 
-Each `rate` there spans the cell's length from scrape to scrape, and the line between the two is the
-line between scrapes. Two differences are left: scrapes some milliseconds off their beat, and
+Both differences are from scrape to scrape, and the line between the two is the line between
+scrapes. What is left are scrapes some milliseconds off their beat. It knows nothing of resets, so
+the exporters live as long as the run. Two answers of `rate`, weighed, would be the same but for
 counters so young that `rate` takes them to begin inside the range.
 """
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -24,10 +26,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter_run import SCRAPE_S, Run
+from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.frame import LabelSet
 from watchkeep.schemas.labels import METRIC_NAME, parse
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Folding, Role, Signal
+from watchkeep.schemas.signal_rules import SignalRules
 from watchkeep.streams.pipeline import Shard
 from watchkeep.streams.stores import SignalRow
 
@@ -98,6 +102,7 @@ class Folded:
         series: by id, those with a sample before the end of the run's cells.
         signals: by id.
         job: by signal, the one whose series it is made of.
+        folding: by signal.
         cells: by signal, its values in the run's cells; NaN where there is none.
     """
 
@@ -106,31 +111,35 @@ class Folded:
     series: dict[int, Series] = field(default_factory=dict)
     signals: dict[int, SignalRow] = field(default_factory=dict)
     job: dict[int, str] = field(default_factory=dict)
+    folding: dict[int, Folding] = field(default_factory=dict)
     cells: dict[int, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rules = SignalRules(self.detect.rules, self.detect.step_s)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count each job's series, signals, and signals that may page."""
         series = Counter(one.job for one in self.series.values())
         signals = Counter(self.job.values())
-        page = Counter(self.job[i] for i in self.job if role_of(self.signals[i]) == Role.PAGE)
+        page = Counter(job for i, job in self.job.items() if self._may_page(self.signals[i]))
         return {
             job: {"series": series[job], "signals": signals[job], "page_signals": page[job]}
             for job in self.run.jobs
         }
 
-
-def folding_of(signal: SignalRow) -> Folding:
-    """Tell how a signal is folded."""
-    told = getattr(signal, "folding", None)
-    if told is not None:
-        return Folding(told)
-    return Folding.RATE if signal.unit.endswith("/s") else Folding.MEAN
+    def _may_page(self, row: SignalRow) -> bool:
+        labels, kind = tuple(sorted(row.labels.items())), Entity.from_key(row.entity).kind
+        role, _ = self._rules.role(row.metric, labels, self.folding[row.signal_id], kind)
+        return role is Role.PAGE
 
 
-def role_of(signal: SignalRow) -> Role | None:
-    """Tell whether a signal may page, where that is known."""
-    told = getattr(signal, "role", None)
-    return None if told is None else Role(told)
+def folding_of(row: SignalRow) -> Folding:
+    """Tell how a signal is folded, from its id; rates and means may have the same, but no unit."""
+    labels = tuple(sorted(row.labels.items()))
+    for folding in (Folding.P50, Folding.P99, Folding.AVERAGE):
+        if Signal(row.entity, row.metric, labels, folding).signal_id == row.signal_id:
+            return folding
+    return Folding.RATE if row.unit.endswith("/s") else Folding.MEAN
 
 
 def fold(run: Run, detect: Detect) -> Folded:
@@ -147,6 +156,8 @@ def fold(run: Run, detect: Detect) -> Folded:
             seen.update(frame.series_id[frame.time_ms <= run.end_ms].tolist())
             for rollups in shard.apply(frame).rollups:
                 folded.signals.update((row.signal_id, row) for row in rollups.signals)
+                if rollups.step_s != detect.step_s:
+                    continue  # A rule gives these signals cells of another width.
                 place = (rollups.at_ms - run.begin_ms) // step_ms
                 for i in np.flatnonzero((place >= 0) & (place < count)).tolist():
                     values = folded.cells.setdefault(
@@ -159,6 +170,7 @@ def fold(run: Run, detect: Detect) -> Folded:
         folded.series[series_id] = Series(job, name, told[series_id])
     fed = {(s.told.entity, s.metric): s.job for s in folded.series.values()}
     for signal_id, row in folded.signals.items():
+        folded.folding[signal_id] = folding_of(row)
         names = (row.metric + suffix for suffix in _FAMILY)
         found = next((fed[row.entity, name] for name in names if (row.entity, name) in fed), None)
         if found is not None:
@@ -215,23 +227,31 @@ class Oracle:
             plain = self._ask(f"sum(rate({series}[{seconds}s]))", self._end_ms)
             yield Difference(job, title_of(row), ours, theirs, plain)
 
-    def quantiles(self, folding: Folding, observations_min: float) -> Iterator[Difference]:
-        """Compare a quantile in each cell that has so many observations."""
+    def families(self, folding: Folding, observations_min: float) -> Iterator[Difference]:
+        """Compare a quantile or average in each cell that has so many observations."""
+        name = "_sum" if folding is Folding.AVERAGE else "_bucket"
         for signal_id, row, job in self._of(folding):
-            if not self._steady(job, f"{row.metric}_bucket"):
+            if not self._steady(job, row.metric + name):
                 continue
-            buckets = self._select(row, job, f"{row.metric}_bucket")
+            series = self._select(row, job, row.metric + name)
             observed = self._select(row, job, f"{row.metric}_count")
-            for ours, end_ms in zip(self._folded.cells[signal_id].tolist(), self.ends, strict=True):
+            cells = self._folded.cells[signal_id].tolist()
+            for ours, end_ms in zip(cells, self.ends, strict=True):
                 count = self._ask(f"sum(increase({observed}[{self._step_s}s]))", end_ms)
                 if not count >= observations_min:
                     continue
-                q = _QUANTILES[folding]
-                split = f"sum by (le) ({self._split(buckets, job, self._step_s, end_ms)})"
-                theirs = self._ask(f"histogram_quantile({q}, {split})", end_ms + SCRAPE_S * 1000)
-                rates = f"sum by (le) (rate({buckets}[{self._step_s}s]))"
-                plain = self._ask(f"histogram_quantile({q}, {rates})", end_ms)
-                yield Difference(job, title_of(row), ours, theirs, plain)
+                split = _folded_as(
+                    folding,
+                    self._split(series, job, self._step_s, end_ms),
+                    self._split(observed, job, self._step_s, end_ms),
+                )
+                plain = _folded_as(
+                    folding,
+                    f"rate({series}[{self._step_s}s])",
+                    f"rate({observed}[{self._step_s}s])",
+                )
+                theirs = self._ask(split, end_ms + SCRAPE_S * 1000)
+                yield Difference(job, title_of(row), ours, theirs, self._ask(plain, end_ms))
 
     def means(self, metrics: Collection[str]) -> Iterator[Difference]:
         """Compare some gauges in each cell."""
@@ -240,7 +260,10 @@ class Oracle:
                 continue
             series = self._select(row, job, row.metric)
             mean = f"avg(avg_over_time({series}[{self._step_s}s]))"
-            for ours, end_ms in zip(self._folded.cells[signal_id].tolist(), self.ends, strict=True):
+            cells = self._folded.cells[signal_id].tolist()
+            for ours, end_ms in zip(cells, self.ends, strict=True):
+                if math.isnan(ours):
+                    continue  # It has never moved so far, and takes no part.
                 theirs = self._ask(mean, end_ms)
                 yield Difference(job, title_of(row), ours, theirs, theirs)
 
@@ -258,7 +281,7 @@ class Oracle:
     def _of(self, folding: Folding) -> Iterator[tuple[int, SignalRow, str]]:
         """List the signals of a folding that have a value in some cell, with their jobs."""
         for signal_id, row in self._folded.signals.items():
-            if folding_of(row) is folding and signal_id in self._folded.cells:
+            if self._folded.folding[signal_id] is folding and signal_id in self._folded.cells:
                 job = self._folded.job.get(signal_id)
                 if job is not None:
                     yield signal_id, row, job
@@ -278,10 +301,10 @@ class Oracle:
 
     def _split(self, series: str, job: str, seconds: int, end_ms: int) -> str:
         """Write the rate between two instants, for a query one scrape after the second."""
-        # A millisecond less, or a scrape at the very begin would make the range one scrape longer.
-        rate = f"rate({series}[{(seconds + SCRAPE_S) * 1000 - 1}ms]"
         weight = self._weight(job, end_ms)
-        return f"{1 - weight} * {rate} offset {SCRAPE_S}s) + {weight} * {rate})"
+        before = f"({series} offset {SCRAPE_S}s - {series} offset {seconds + SCRAPE_S}s)"
+        after = f"({series} - {series} offset {seconds}s)"
+        return f"({1 - weight} * {before} + {weight} * {after}) / {seconds}"
 
     def _weight(self, job: str, at_ms: int) -> float:
         """Tell what part of a scrape interval has passed since the last scrape."""
@@ -295,6 +318,13 @@ class Oracle:
         answer = self._folded.run.prometheus.query(promql, at_ms)
         assert len(answer) <= 1, f"{promql} has {len(answer)} answers"
         return answer[0][1] if answer else float("nan")
+
+
+def _folded_as(folding: Folding, rates: str, observed: str) -> str:
+    """Write what PromQL makes of rates: of buckets, or of sums and counts."""
+    if folding is Folding.AVERAGE:
+        return f"sum({rates}) / sum({observed})"
+    return f"histogram_quantile({_QUANTILES[folding]}, sum by (le) ({rates}))"
 
 
 def title_of(row: SignalRow) -> str:

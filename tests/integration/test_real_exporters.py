@@ -82,17 +82,21 @@ def test_the_api_servers_series_become_few_signals(folded: Folded) -> None:
 def test_rates_are_those_of_promql(oracle: Oracle) -> None:
     """The mean rate over all cells is PromQL's within 1%, and nearly always the same number.
 
-    PromQL is asked for the sum of `rate` from one instant to another, each between two scrapes; see
-    `exporter_signals.py`. The load is steady and has run for four scrapes before the first cell,
-    so `rate` takes no counter that counts this much for one that has just begun.
+    PromQL is asked for the increase from one instant to another, each between two scrapes, which is
+    exact but for scrapes off their beat: one that is 50 ms late moves 1% of one of 24 increases to
+    the next. The plain `rate` spans one scrape in 24 less, so it is off by a 24th of what a
+    scrape's increase differs from the others; under a steady load that is little for most.
     """
-    check(list(oracle.rates(INCREMENTS_MIN)), least=60, worst=0.01, median=1e-4)
+    found = list(oracle.rates(INCREMENTS_MIN))
+    check(found, least=60, worst=0.01, median=1e-5)
+    assert np.median([one.relative_plain for one in found]) <= 0.01, spread(found)
 
 
-@pytest.mark.parametrize("folding", [Folding.P50, Folding.P99])
-def test_quantiles_are_those_of_promql(oracle: Oracle, folding: Folding) -> None:
-    """A histogram's quantile in a cell is `histogram_quantile` of the same rates, within 2%."""
-    check(list(oracle.quantiles(folding, OBSERVATIONS_MIN)), least=30, worst=0.02, median=1e-3)
+@pytest.mark.parametrize("folding", [Folding.P50, Folding.P99, Folding.AVERAGE])
+def test_families_are_those_of_promql(oracle: Oracle, folding: Folding) -> None:
+    """What a cell tells of a histogram is what PromQL makes of the same rates, within 2%."""
+    found = list(oracle.families(folding, OBSERVATIONS_MIN))
+    check(found, least=60, worst=0.02, median=1e-4)
 
 
 def test_means_of_smooth_gauges_are_those_of_promql(oracle: Oracle) -> None:
