@@ -26,12 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter_run import SCRAPE_S, Run
-from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.frame import LabelSet
 from watchkeep.schemas.labels import METRIC_NAME, parse
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Folding, Role, Signal
-from watchkeep.schemas.signal_rules import SignalRules
 from watchkeep.streams.pipeline import Shard
 from watchkeep.streams.stores import SignalRow
 
@@ -102,7 +100,6 @@ class Folded:
         series: by id, those with a sample before the end of the run's cells.
         signals: by id.
         job: by signal, the one whose series it is made of.
-        folding: by signal.
         cells: by signal, its values in the run's cells; NaN where there is none.
     """
 
@@ -111,35 +108,17 @@ class Folded:
     series: dict[int, Series] = field(default_factory=dict)
     signals: dict[int, SignalRow] = field(default_factory=dict)
     job: dict[int, str] = field(default_factory=dict)
-    folding: dict[int, Folding] = field(default_factory=dict)
     cells: dict[int, Floats] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._rules = SignalRules(self.detect.rules, self.detect.step_s)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count each job's series, signals, and signals that may page."""
         series = Counter(one.job for one in self.series.values())
         signals = Counter(self.job.values())
-        page = Counter(job for i, job in self.job.items() if self._may_page(self.signals[i]))
+        page = Counter(job for i, job in self.job.items() if self.signals[i].role == Role.PAGE)
         return {
             job: {"series": series[job], "signals": signals[job], "page_signals": page[job]}
             for job in self.run.jobs
         }
-
-    def _may_page(self, row: SignalRow) -> bool:
-        labels, kind = tuple(sorted(row.labels.items())), Entity.from_key(row.entity).kind
-        role, _ = self._rules.role(row.metric, labels, self.folding[row.signal_id], kind)
-        return role is Role.PAGE
-
-
-def folding_of(row: SignalRow) -> Folding:
-    """Tell how a signal is folded, from its id; rates and means may have the same, but no unit."""
-    labels = tuple(sorted(row.labels.items()))
-    for folding in (Folding.P50, Folding.P99, Folding.AVERAGE):
-        if Signal(row.entity, row.metric, labels, folding).signal_id == row.signal_id:
-            return folding
-    return Folding.RATE if row.unit.endswith("/s") else Folding.MEAN
 
 
 def fold(run: Run, detect: Detect) -> Folded:
@@ -170,7 +149,6 @@ def fold(run: Run, detect: Detect) -> Folded:
         folded.series[series_id] = Series(job, name, told[series_id])
     fed = {(s.told.entity, s.metric): s.job for s in folded.series.values()}
     for signal_id, row in folded.signals.items():
-        folded.folding[signal_id] = folding_of(row)
         names = (row.metric + suffix for suffix in _FAMILY)
         found = next((fed[row.entity, name] for name in names if (row.entity, name) in fed), None)
         if found is not None:
@@ -281,7 +259,7 @@ class Oracle:
     def _of(self, folding: Folding) -> Iterator[tuple[int, SignalRow, str]]:
         """List the signals of a folding that have a value in some cell, with their jobs."""
         for signal_id, row in self._folded.signals.items():
-            if self._folded.folding[signal_id] is folding and signal_id in self._folded.cells:
+            if row.folding == folding and signal_id in self._folded.cells:
                 job = self._folded.job.get(signal_id)
                 if job is not None:
                     yield signal_id, row, job
@@ -329,7 +307,9 @@ def _folded_as(folding: Folding, rates: str, observed: str) -> str:
 
 def title_of(row: SignalRow) -> str:
     """Write a signal's name as people do."""
-    return Signal(row.entity, row.metric, tuple(sorted(row.labels.items())), folding_of(row)).title
+    return Signal(
+        row.entity, row.metric, tuple(sorted(row.labels.items())), Folding(row.folding)
+    ).title
 
 
 def _relative(ours: float, theirs: float) -> float:
