@@ -1,9 +1,10 @@
 """`make bench-fold`: how many raw samples a CPU second folds, and what memory a series takes.
 
 The series are those of the simulated shop, copied into as many namespaces as it takes, in 64 shards
-as in life, a sample of each every 30 s; cells of a minute close as time goes on. CPU time is that of
-folding alone: frames are made beforehand. `samples_per_cpu_s` is with full frames, as in catching up;
-`samples_per_cpu_s_a_scrape` with those of one scrape each, which are small where series are few.
+as in life, a sample of each every 30 s; cells of a minute close as time goes on. CPU time is that
+of folding alone: frames are made beforehand. `samples_per_cpu_s` is with full frames, as in
+catching up; `samples_per_cpu_s_a_scrape` with those of one scrape each, which are small where
+series are few.
 
 `bytes_per_series` is what the columns of series and strands take, in open cells too; label sets are
 not held at all. `bytes_per_signal` is everything else that the folds hold, by signal.

@@ -1,9 +1,9 @@
-"""Absence: entities and members that have stopped, told apart from those that nobody wants any more.
+"""Absence: entities and members that have stopped, told apart from those nobody wants any more.
 
 A member is present while anything but its scrapes' own series tells of it. An entity should have as
-many as it had, or as Kubernetes wants, if kube-state-metrics tells that they are fewer now. Less than
-that is an absence once it has lasted: no page for a rolling deploy, none for a scale-down, which
-lowers what is wanted, and none for jobs, which end.
+many as it had, or as Kubernetes wants, if kube-state-metrics tells that they are fewer now. Less
+than that is an absence once it has lasted: no page for a rolling deploy, none for a scale-down,
+which lowers what is wanted, and none for jobs, which end.
 
 Where nobody says what is wanted, only the loss of all members is told: the rest may be intended.
 """

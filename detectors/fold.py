@@ -1,9 +1,9 @@
 """Fold: samples of many series become a few signals on a time grid.
 
-Each sample stands for the time since the sample before it, at most `hold_s`: a counter's as the rate
-over that time, a gauge's as its value. These stretches are spread over the cells that they cover, and
-added to their strands (see roster) as they come. When a cell closes, a series that has said nothing
-up to its end stands for its last rate or value while that is not older than `hold_s`.
+Each sample stands for the time since the sample before it, at most `hold_s`: a counter's as the
+rate over that time, a gauge's as its value. These stretches are spread over the cells that they
+cover, and added to their strands (see roster) as they come. When a cell closes, a series that has
+said nothing up to its end stands for its last rate or value while that is not older than `hold_s`.
 
 Series whose value has never changed take no part: one more or less of them changes nothing.
 
@@ -28,6 +28,7 @@ from watchkeep.detectors.roster import (
     MOVED,
     NEVER,
     NOWHERE,
+    STILL,
     UNSURE,
     Roster,
 )
@@ -101,23 +102,28 @@ class Fold:
             return
         first_ms = int(rows.time_ms.min())
         beats = self._beats(rows)
-        stretches = self._stretches(rows)
+        stretches, stood = self._stretches(rows)
         steps = self.roster.steps
         for step_s in steps:
             grid = self.grids.setdefault(step_s, Grid(step_s * 1000))
             grid.begin(first_ms, newest_ms)
             grid.see(beats, self.roster)
-            mine = stretches
-            if len(steps) > 1:
-                signal = self.roster.strands["signal"].take(stretches.owner)
-                mine = mine.pick(where(self.roster.signals["step_s"].take(signal) == step_s))
-            late = grid.spread(mine, self.roster)
+            late = grid.spread(self._of_step(stretches, step_s), self.roster)
+            if stood is not None:
+                grid.spread(self._of_step(stood, step_s), self.roster)
             if late:
                 self.drops["late"] += late
-                self.blamed["late"] = (self.roster.owner_of(int(mine.owner[0])), newest_ms)
+                self.blamed["late"] = (self.roster.owner_of(int(stretches.owner[0])), newest_ms)
+
+    def _of_step(self, stretches: Stretches, step_s: int) -> Stretches:
+        """Take those that belong into cells of one width."""
+        if len(self.roster.steps) == 1:
+            return stretches
+        signal = self.roster.strands["signal"].take(stretches.owner)
+        return stretches.pick(where(self.roster.signals["step_s"].take(signal) == step_s))
 
     def close(self, time_ms: int) -> Iterator[Cell]:
-        """Close the cells whose end lies a grace or more before `time_ms`, in order of their ends."""
+        """Close the cells whose end lies a grace or more before `time_ms`, in order of ends."""
         while due := [
             (grid.next_end_ms, step_s)
             for step_s, grid in self.grids.items()
@@ -226,8 +232,13 @@ class Fold:
         at = where(stale & (member != NOWHERE))
         np.maximum.at(self.roster.members["ended_ms"], member.take(at), time_ms.take(at))
 
-    def _stretches(self, rows: "_Rows") -> Stretches:
-        """Pair each sample with the one before it, and remember the last of each series."""
+    def _stretches(self, rows: "_Rows") -> tuple[Stretches, Stretches | None]:
+        """Pair each sample with the one before it, and remember the last of each series.
+
+        Returns:
+            What moves, and what gauges that begin to move were until now.
+
+        """
         slot, strand, time_ms, value, before_ms, before, last, flags = rows
         series = self.roster.series
         counts = (flags & COUNTS) != 0
@@ -253,14 +264,31 @@ class Fold:
             series["flags"][slot.take(newly)] |= MOVED
             self._wake(strand.take(newly), before.take(newly))
 
-        held = np.where(usable & counts, x, np.nan).astype(np.float32)
+        stood = self._stood(newly, rows, counts)
+        held = np.where(usable, np.where(counts, x, STILL), np.nan).astype(np.float32)
         at = slot[last]
         series["last_ms"][at], series["last_value"][at] = time_ms[last], value[last]
         series["held"][at] = held[last]
 
         at = where(usable & ((flags & MOVED) != 0))
         begin_ms = np.maximum(before_ms, time_ms - self._hold_ms)
-        return Stretches(strand.take(at), begin_ms.take(at), time_ms.take(at), x.take(at))
+        moving = Stretches(strand.take(at), begin_ms.take(at), time_ms.take(at), x.take(at))
+        return moving, stood
+
+    def _stood(self, newly: Ints, rows: "_Rows", counts: Flags) -> Stretches | None:
+        """Give gauges that move for the first time the value they had in cells that are open."""
+        at = newly.compress(~counts.take(newly))
+        # Of a series with several samples here, the first that moves is the one.
+        at = at.compress(begins(rows.slot.take(at)))
+        held = self.roster.series["held"].take(rows.slot.take(at))
+        again = (at > 0) & (rows.slot.take(at - 1) == rows.slot.take(at))
+        again &= rows.before_ms.take(at - 1) != NEVER
+        known = np.abs(rows.before.take(at)) < LARGEST
+        at = at.compress(known & ((held == STILL) | again))
+        if not len(at):
+            return None
+        end_ms = rows.before_ms.take(at)
+        return Stretches(rows.strand.take(at), end_ms - self._hold_ms, end_ms, rows.before.take(at))
 
     def _note_born(self, new: Ints, strand: Strands, time_ms: Ints) -> None:
         """Remember when signals were there first."""

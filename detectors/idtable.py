@@ -1,9 +1,9 @@
 """A table from 64-bit ids to slots that looks up whole columns at once.
 
-Ids are hashes, so some of their bits serve as the place in a level, a plain array. Who finds its place
-taken goes to the next level, which is half as large and goes by other bits. A lookup goes through the
-levels with what it hasn't found yet: all ids, then a third, then a tenth. The few that no level took
-stand sorted. Python's loops run over levels, never over ids.
+Ids are hashes, so some of their bits serve as the place in a level, a plain array. Who finds its
+place taken goes to the next level, which is half as large and goes by other bits. A lookup goes
+through the levels with what it hasn't found yet: all ids, then a third, then a tenth. The few that
+no level took stand sorted. Python's loops run over levels, never over ids.
 """
 
 from typing import Final

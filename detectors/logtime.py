@@ -5,8 +5,8 @@ senders heard in the last minute of tick time, so that it never runs ahead of da
 its way. A sender far behind is backlog and doesn't hold the others back. Tick time is the largest
 gateway clock seen: nobody here looks at a clock.
 
-Of replicas that send the same, one is elected, and another takes over when it is half a minute ahead
-in what it sends. Replicas belong together if their names differ in the last part only:
+Of replicas that send the same, one is elected, and another takes over when it is half a minute
+ahead in what it sends. Replicas belong together if their names differ in the last part only:
 `monitoring/k8s/prometheus-0` and `monitoring/k8s/prometheus-1`. Who has no name sends something of
 its own.
 """

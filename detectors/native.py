@@ -1,8 +1,8 @@
 """Native histograms become series like those of classic ones: a count, a sum, and their buckets.
 
-A bucket appears when something falls into it for the first time; until then it was empty, so what it
-begins with was counted since the histogram's last sample. Its series bear ids made of the histogram's
-own, and stand beside all others from then on.
+A bucket appears when something falls into it for the first time; until then it was empty, so what
+it begins with was counted since the histogram's last sample. Its series bear ids made of the
+histogram's own, and stand beside all others from then on.
 """
 
 from typing import Final, NamedTuple

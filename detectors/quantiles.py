@@ -1,10 +1,10 @@
 """Quantiles of histograms, as Prometheus' `histogram_quantile` has them.
 
 https://github.com/prometheus/prometheus/blob/main/promql/quantile.go. In classic histograms counts
-are of all that lies below a bound, and values are taken to lie evenly within a bucket; the lowest one
-begins at 0 if its bound is positive, and what lies in the last is taken for the bound before it.
-Native histograms have narrow buckets that grow with the value, so values are taken to lie evenly on a
-logarithmic scale, except around 0.
+are of all that lies below a bound, and values are taken to lie evenly within a bucket; the lowest
+one begins at 0 if its bound is positive, and what lies in the last is taken for the bound before
+it. Native histograms have narrow buckets that grow with the value, so values are taken to lie
+evenly on a logarithmic scale, except around 0.
 """
 
 import numpy as np

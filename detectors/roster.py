@@ -30,6 +30,7 @@ NOWHERE: Final = -1
 LATEST: Final = np.iinfo(np.int64).max
 # No real metric comes near, and sums of larger values could overflow.
 LARGEST: Final = 1e30
+STILL: Final = 0.0
 # The buckets of classic histograms begin where the one below ends; this stands for that.
 CLASSIC: Final = float(np.finfo(np.float32).max)
 
@@ -46,7 +47,8 @@ SERIES: Final = {
     "flags": Field("u1", 0),
     "last_ms": Field("i8", NEVER),
     "last_value": Field("f8", np.nan),
-    # What a counter stands for while it says nothing: its last rate.
+    # What a counter stands for while it says nothing: its last rate. A gauge that has been seen
+    # twice has STILL here.
     "held": Field("f4", np.nan),
 }
 STRANDS: Final = {

@@ -1,8 +1,9 @@
 """Siblings: how far each member of a signal is from the others.
 
-Members do the same work, so what one shows is expected of all: the median over members, with a spread
-that is robust against a few bad ones. A member that is always different (a leader, a larger node) is
-known for it: the running mean of its distance is taken off, and a restless one counts less.
+Members do the same work, so what one shows is expected of all: the median over members, with a
+spread that is robust against a few bad ones. A member that is always different (a leader, a larger
+node) is known for it: the running mean of its distance is taken off, and a restless one counts
+less.
 """
 
 from collections.abc import Mapping

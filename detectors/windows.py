@@ -1,9 +1,9 @@
 """Windows: from scores of signals to abnormal stretches of an entity.
 
-Provisional decision: in the view of a channel a signal is abnormal after some cells in a row beyond a
-threshold, on the same side. The first such signal that may page opens its entity's window; others
-join it. It closes after some time without any. Closed windows aren't opened again; a new stretch is a
-new window.
+Provisional decision: in the view of a channel a signal is abnormal after some cells in a row beyond
+a threshold, on the same side. The first such signal that may page opens its entity's window; others
+join it. It closes after some time without any. Closed windows aren't opened again; a new stretch is
+a new window.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Frames and folds for tests: a few series of one entity, named `metric:pod` or `metric{...}:pod`."""
+"""Frames and folds for tests: a few series of one entity, named `metric:pod` or `x{le=1}:pod`."""
 
 from collections.abc import Sequence
 

@@ -94,9 +94,16 @@ def test_what_never_changes_takes_no_part() -> None:
     put(fold, every("up:a", 30_000, [1] * 21))
     assert not told(fold, list(fold.close(START_MS + 10 * STEP_MS)))
     put(fold, every("up:a", 30_000, [0, 0, 0], first_ms=21 * 30_000))
-    *_, cell = fold.close(START_MS + 11 * STEP_MS + 15_000)
-    assert told(fold, [cell]) == {"up": {10: 0.0}}
-    assert (cell.quiet[-1], cell.slept[-1]) == (1.0, 10)
+    first, second = fold.close(START_MS + 11 * STEP_MS + 15_000)
+    assert told(fold, [first, second]) == {"up": {9: 1.0, 10: 0.0}}
+    assert (first.quiet[-1], first.slept[-1]) == (1.0, 9)
+
+
+def test_a_gauge_that_moves_at_last_was_as_before_for_the_rest_of_its_cell() -> None:
+    samples = every("goroutines:a", 10_000, [17] * 12 + [117])
+    for cuts in ([samples], [samples[:5], samples[5:]], [[one] for one in samples]):
+        rates = folded(cuts, 3 * STEP_MS)["goroutines"]
+        assert rates[1] == pytest.approx((50 * 17 + 10 * 117) / 60)
 
 
 def test_errors_that_come_for_the_first_time_have_a_past_of_none() -> None:

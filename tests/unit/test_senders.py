@@ -18,7 +18,7 @@ class Everyone:
         self.times = [LogTime() for _ in range(SHARDS)]
         self.senders = [Senders(Detect(), number) for number in range(SHARDS)]
 
-    def hear(self, minute: float, *names: str) -> list[Window]:
+    def hear(self, minute: float, *names: str) -> list[Window]:  # noqa: D102
         now_ms = NOW_MS + round(minute * MINUTE_MS)
         told = [SenderTime("c", name, now_ms, now_ms) for name in names]
         windows = []
