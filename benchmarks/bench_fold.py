@@ -1,13 +1,14 @@
 """`make bench-fold`: how many raw samples a CPU second folds, and what memory a series takes.
 
-The series are those of the simulated shop, copied into as many namespaces as it takes, in 64 shards
+The series are those of a fleet of services (see fleet.py), or of copies of the simulated shop, which
+has few pods and few buckets, and so a signal for every three series; in 64 shards
 as in life, a sample of each every 30 s; cells of a minute close as time goes on. CPU time is that
 of folding alone: frames are made beforehand. `samples_per_cpu_s` is with full frames, as in
 catching up; `samples_per_cpu_s_a_scrape` with those of one scrape each, which are small where
 series are few.
 
 `bytes_per_series` is what the columns of series and strands take, in open cells too; label sets are
-not held at all. `bytes_per_signal` is everything else that the folds hold, by signal.
+not held at all. `bytes_per_signal` is everything else by which the process has grown.
 """
 
 import argparse
@@ -15,16 +16,18 @@ import gc
 import json
 import sys
 import time
-import tracemalloc
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from rich.console import Console
 
+from fleet import Labelled, fleet
 from watchkeep.detectors.fold import Fold
 from watchkeep.detectors.roster import COUNTS
 from watchkeep.schemas.entity import EntityRules
@@ -57,30 +60,16 @@ class Plan(NamedTuple):
     offset_ms: npt.NDArray[np.int64]
 
 
-def _plans(count: int) -> dict[int, Plan]:
-    """Copy the shop's series into namespaces until there are enough."""
+def _plans(series: Iterator[Labelled], size: int) -> dict[int, Plan]:
+    """Have so many series in their shards."""
     rules = EntityRules()
-    shop = Shop(1, 0.05)
     label_sets: dict[int, list[LabelSet]] = defaultdict(list)
-    made = copy = 0
-    while made < count:
-        for given, kind in shop.series:
-            if made == count:
-                break
-            labels = {name: value for name, value in given.items() if name != _REPLICA}
-            for name in ("namespace", "exported_namespace", "destination_workload_namespace"):
-                if name in labels:
-                    labels[name] += f"-{copy}"
-            if "namespace" not in labels:
-                labels["instance"] = f"{copy}-{labels.get('instance', '')}"
-                labels["node"] = f"{copy}-{labels.get('node', '')}"
-            place = rules.place(labels, "bench")
-            form = canonical(labels.items())
-            key = place.entity.key
-            entry = LabelSet(series_id(form), kind, key, place.member, form)
-            label_sets[shard_of(key)].append(entry)
-            made += 1
-        copy += 1
+    for labels, kind in islice(series, size):
+        place = rules.place(labels, "bench")
+        form = canonical(labels.items())
+        key = place.entity.key
+        entry = LabelSet(series_id(form), kind, key, place.member, form)
+        label_sets[shard_of(key)].append(entry)
     return {
         shard: Plan(
             entries,
@@ -90,6 +79,24 @@ def _plans(count: int) -> dict[int, Plan]:
         )
         for shard, entries in label_sets.items()
     }
+
+
+def _shops() -> Iterator[Labelled]:
+    """Copy the shop's series into one namespace after the other."""
+    shop = Shop(1, 0.05)
+    for copy in count():
+        for given, kind in shop.series:
+            labels = {name: value for name, value in given.items() if name != _REPLICA}
+            for name in ("namespace", "exported_namespace", "destination_workload_namespace"):
+                if name in labels:
+                    labels[name] += f"-{copy}"
+            if "namespace" not in labels:
+                labels["instance"] = f"{copy}-{labels.get('instance', '')}"
+                labels["node"] = f"{copy}-{labels.get('node', '')}"
+            yield labels, kind
+
+
+_LIKE: Final[dict[str, Callable[[], Iterator[Labelled]]]] = {"fleet": fleet, "shop": _shops}
 
 
 def _frames(
@@ -136,36 +143,37 @@ def _learn(fold: Fold, plan: Plan) -> npt.NDArray[np.bool_]:
     return np.asarray(fold.roster.series["flags"][slots] & COUNTS != 0)
 
 
-def _measure(count: int, scrapes: int) -> dict[str, Any]:
-    console.print(f"{count:,} series: making them")
-    plans = _plans(count)
+def _measure(like: str, size: int, scrapes: int) -> dict[str, Any]:
+    console.print(f"{size:,} series: making them")
+    plans = _plans(_LIKE[like](), size)
     settings = Detect(new_series_per_minute=1_000_000)
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
+    before = _held()
     folds = {shard: Fold(settings) for shard in plans}
     begun_s = time.process_time()
     counts = {shard: _learn(folds[shard], plan) for shard, plan in plans.items()}
     learnt_s = time.process_time() - begun_s
     _run(plans, folds, counts, range(6), 1)
-    gc.collect()
-    used = tracemalloc.get_traced_memory()[0] - before - sum(c.nbytes for c in counts.values())
-    tracemalloc.stop()
+    used = _held() - before - sum(mask.nbytes for mask in counts.values())
     signals = sum(len(fold.roster.signal_slot) for fold in folds.values())
     series_bytes = sum(fold.nbytes for fold in folds.values())
-    console.print(f"learnt in {learnt_s:.1f} s of CPU time (while memory was traced)")
+    console.print(f"learnt in {learnt_s:.1f} s of CPU time")
     live_s, samples = _run(plans, folds, counts, range(6, 6 + scrapes), 1)
-    together = max(1, SAMPLES_MAX * SHARDS // count)
+    together = max(1, SAMPLES_MAX * SHARDS // size)
     full = range(6 + scrapes, 6 + scrapes * (1 + min(together, 2)))
     full_s, more = _run(plans, folds, counts, full, together)
     return {
-        "series": count,
+        "series": size,
         "samples_per_cpu_s": round(more / full_s),
         "samples_per_cpu_s_a_scrape": round(samples / live_s),
-        "bytes_per_series": round(series_bytes / count, 1),
+        "bytes_per_series": round(series_bytes / size, 1),
         "bytes_per_signal": round((used - series_bytes) / signals),
         "signals": signals,
     }
+
+
+def _held() -> int:
+    gc.collect()
+    return psutil.Process().memory_info().rss
 
 
 def _run(
@@ -198,15 +206,18 @@ def main() -> int:
     """Measure, and print one JSON object."""
     parser = argparse.ArgumentParser(prog="make bench-fold ARGS=", description=__doc__)
     parser.add_argument("--series", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument(
+        "--like", choices=_LIKE, default="fleet", help="services of twelve pods, or the shop's"
+    )
     parser.add_argument("--scrapes", type=int, default=20, help="measured ones; 6 come before")
     options = parser.parse_args()
-    results = [_measure(count, options.scrapes) for count in options.series]
+    results = [_measure(options.like, size, options.scrapes) for size in options.series]
     worst = {
         "samples_per_cpu_s": min(result["samples_per_cpu_s"] for result in results),
         "bytes_per_series": max(result["bytes_per_series"] for result in results),
         "bytes_per_signal": max(result["bytes_per_signal"] for result in results),
     }
-    print(json.dumps(worst | {"sizes": results}))
+    print(json.dumps(worst | {"like": options.like, "sizes": results}))
     return 0
 
 
