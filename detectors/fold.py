@@ -87,7 +87,7 @@ class Fold:
         """
         samples = Samples(frame.series_id, frame.time_ms, frame.value)
         if len(frame.histograms.series_id):
-            unfolded = unfold(self.roster, frame.histograms, newest_ms)
+            unfolded = unfold(self.roster, frame, newest_ms, self.drops)
             samples = Samples(
                 np.concatenate([samples.series_id, unfolded.series_id]),
                 np.concatenate([samples.time_ms, unfolded.time_ms]),
