@@ -238,7 +238,8 @@ class Fold:
             rate = increase / (time_ms - before_ms) * 1000
             x = np.where(counts, rate, value)
             usable = known & (np.abs(x) < LARGEST)  # NaN compares as false.
-        if value.min() < 0 and (odd := counts & (value < 0)).any():
+            negative = value < 0  # Their minimum would be NaN next to a stale marker.
+        if negative.any() and (odd := counts & negative).any():
             self._drop("negative_counter", odd)
             usable &= ~odd
         self._drop("too_large", np.abs(value) >= LARGEST)
@@ -248,8 +249,11 @@ class Fold:
             self._watch_behaviour(where(unsure), strand, delta, value)
         newly = where(moved & ((flags & MOVED) == 0))
         if len(newly):
-            flags[newly] |= MOVED
             series["flags"][slot.take(newly)] |= MOVED
+            # What comes after the first move takes part, also if it is the same.
+            since = np.full(len(series["flags"]), len(slot))
+            since[slot.take(newly)[::-1]] = newly[::-1]
+            flags[np.arange(len(slot)) >= since.take(slot)] |= MOVED
             self._wake(strand.take(newly), before.take(newly))
 
         held = np.where(usable & counts, x, np.nan).astype(np.float32)
