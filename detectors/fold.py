@@ -91,7 +91,7 @@ class Fold:
         self._newest_ms = newest_ms
         samples = Samples(frame.series_id, frame.time_ms, frame.value)
         if len(frame.histograms.series_id):
-            unfolded = unfold(self.roster, frame.histograms, newest_ms)
+            unfolded = unfold(self.roster, frame, newest_ms, self.drops)
             samples = Samples(
                 np.concatenate([samples.series_id, unfolded.series_id]),
                 np.concatenate([samples.time_ms, unfolded.time_ms]),
@@ -242,38 +242,54 @@ class Fold:
         slot, strand, time_ms, value, before_ms, before, last, flags = rows
         series = self.roster.series
         counts = (flags & COUNTS) != 0
-        # Stale markers and other values that are no number end a stretch.
-        known = (before_ms != NEVER) & np.isfinite(before)
+        # Where there was no sample before, or one that is no number, the difference is NaN.
         with np.errstate(invalid="ignore", over="ignore"):
             delta = value - before
             increase = np.where(delta >= 0, delta, value)
-            rate = increase / (time_ms - before_ms) * 1000
+            rate = increase * (1000 / (time_ms - before_ms))
             x = np.where(counts, rate, value)
-            usable = known & (np.abs(x) < LARGEST)  # NaN compares as false.
-        if value.min() < 0 and (odd := counts & (value < 0)).any():
-            self._drop("negative_counter", odd, strand)
-            usable &= ~odd
-        self._drop("too_large", np.abs(value) >= LARGEST, strand)
-        self._note_born(where(before_ms == NEVER), strand, time_ms)
+            usable = np.isfinite(delta) & (np.abs(x) < LARGEST)
+        negative = value < 0
+        if negative.any():
+            usable &= ~(counts & negative)
+        held = np.where(counts, x, STILL).astype(np.float32)
+        if not usable.all():
+            self._tell_odd(rows, counts & negative)
+            held[~usable] = np.nan
         moved = usable & (delta != 0)
+        newly = where(moved & ((flags & MOVED) == 0))
+        stood = None
+        if len(newly):
+            stood = self._stood(newly, rows, counts)
+            self._set_moving(newly, rows)
         if (unsure := moved & ((flags & UNSURE) != 0)).any():
             self._watch_behaviour(where(unsure), strand, delta, value)
-        newly = where(moved & ((flags & MOVED) == 0))
-        if len(newly):
-            flags[newly] |= MOVED
-            series["flags"][slot.take(newly)] |= MOVED
-            self._wake(strand.take(newly), before.take(newly))
 
-        stood = self._stood(newly, rows, counts)
-        held = np.where(usable, np.where(counts, x, STILL), np.nan).astype(np.float32)
         at = slot[last]
         series["last_ms"][at], series["last_value"][at] = time_ms[last], value[last]
         series["held"][at] = held[last]
 
         at = where(usable & ((flags & MOVED) != 0))
-        begin_ms = np.maximum(before_ms, time_ms - self._hold_ms)
-        moving = Stretches(strand.take(at), begin_ms.take(at), time_ms.take(at), x.take(at))
-        return moving, stood
+        begin_ms = np.maximum(before_ms.take(at), time_ms.take(at) - self._hold_ms)
+        return Stretches(strand.take(at), begin_ms, time_ms.take(at), x.take(at)), stood
+
+    def _tell_odd(self, rows: "_Rows", negative: Flags) -> None:
+        """Count what can't be used, and remember when new series were there first."""
+        self._drop("negative_counter", negative, rows.strand)
+        self._drop("too_large", np.abs(rows.value) >= LARGEST, rows.strand)
+        new = where(rows.before_ms == NEVER)
+        if len(new):
+            signal = self.roster.strands["signal"].take(rows.strand.take(new))
+            np.minimum.at(self.roster.signals["born_ms"], signal, rows.time_ms.take(new))
+
+    def _set_moving(self, newly: Ints, rows: "_Rows") -> None:
+        """Have series take part from the row on that moves them for the first time."""
+        slot, strand, before = rows.slot.take(newly), rows.strand.take(newly), rows.before
+        self.roster.series["flags"][slot] |= MOVED
+        since = np.full(len(self.roster.series["flags"]), len(rows.slot))
+        since[slot[::-1]] = newly[::-1]
+        rows.flags[np.arange(len(rows.slot)) >= since.take(rows.slot)] |= MOVED
+        self._wake(strand, before.take(newly))
 
     def _stood(self, newly: Ints, rows: "_Rows", counts: Flags) -> Stretches | None:
         """Give gauges that move for the first time the value they had in cells that are open."""
@@ -289,12 +305,6 @@ class Fold:
             return None
         end_ms = rows.before_ms.take(at)
         return Stretches(rows.strand.take(at), end_ms - self._hold_ms, end_ms, rows.before.take(at))
-
-    def _note_born(self, new: Ints, strand: Strands, time_ms: Ints) -> None:
-        """Remember when signals were there first."""
-        if len(new):
-            signal = self.roster.strands["signal"].take(strand.take(new))
-            np.minimum.at(self.roster.signals["born_ms"], signal, time_ms.take(new))
 
     def _wake(self, strand: Strands, before: Floats) -> None:
         """Have signals take part whose series move for the first time."""

@@ -1,26 +1,39 @@
 """Native histograms become series like those of classic ones: a count, a sum, and their buckets.
 
-A bucket appears when something falls into it for the first time; until then it was empty, so what
-it begins with was counted since the histogram's last sample. Its series bear ids made of the
-histogram's own, and stand beside all others from then on.
+A sample has only the buckets that are populated. One that the sample before didn't have was empty
+then, and begins at 0; one that it had and this hasn't is empty again, as after a restart. But
+where more appears at once than was counted since, the bounds were drawn anew, and the new buckets
+begin with what they have.
+
+The count and the sum are the series of the classic form, so a family that is sent in both is
+counted once. Buckets bear ids made of the histogram's own and their bounds.
 """
 
+from collections import Counter
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.arrays import begins, where
-from watchkeep.detectors.roster import COUNTS, NEVER, NOWHERE, Place, Roster
+from watchkeep.detectors.roster import COUNTS, KIND_SHIFT, NEVER, NOWHERE, Place, Roster
+from watchkeep.schemas.frame import Frame
 from watchkeep.schemas.histograms import STALE_BITS, Histograms
 
 Ids = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
-_COUNT, _SUM = np.uint64(0x9E37_79B9_7F4A_7C15), np.uint64(0xC2B2_AE3D_27D4_EB4F)
+# Senders keep to some 160 buckets at a time; others appear as values wander.
+BUCKETS_MAX: Final = 400
+LIMIT: Final = "buckets_per_histogram"
+
+_UPPER, _LOWER = np.uint64(0x9E37_79B9_7F4A_7C15), np.uint64(0xC2B2_AE3D_27D4_EB4F)
 _MIX: Final = np.uint64(0xFF51_AFD7_ED55_8CCD)
 _STALE: Final = np.uint64(STALE_BITS).view(np.float64)
+# Sums of fractions are inexact.
+_ROUNDING: Final = 1e-9
 
 
 class Samples(NamedTuple):
@@ -31,54 +44,164 @@ class Samples(NamedTuple):
     value: Floats
 
 
-def unfold(roster: Roster, told: Histograms, newest_ms: int) -> Samples:
-    """Write histograms as samples of series, which the roster learns here.
+class _Told(NamedTuple):
+    """Histograms that are folded, each series' in order, and what it said before.
+
+    Attributes:
+        slot: of the histogram's own series.
+        first, last: whether it is the first or the last of its series here.
+        before: the count.
+    """
+
+    all: Histograms
+    slot: Ints
+    first: Flags
+    last: Flags
+    before_ms: Ints
+    before: Floats
+
+
+class _Buckets(NamedTuple):
+    """Buckets with their slots, and the number of the histogram that each is of."""
+
+    slot: Ints
+    row: Ints
+    series_id: Ids
+    value: Floats
+
+
+def unfold(roster: Roster, frame: Frame, newest_ms: int, drops: Counter[str]) -> Samples:
+    """Write a frame's histograms as samples of series, which the roster learns here.
 
     Args:
         roster: it has learnt the histograms' own label sets; others are left out.
-        told: histograms as they came.
-        newest_ms: later ones are left out: their clock is ahead.
+        frame: a data frame.
+        newest_ms: later histograms are left out: their clock is ahead.
+        drops: counts those that are left out, by reason.
+
+    Returns:
+        Each series' samples in order of time.
+
     """
+    if not len(roster.table):
+        drops["unknown_series"] += len(frame.histograms.series_id)
+        return _NONE
+    told = _told(roster, frame.histograms, newest_ms, drops)
+    if not len(told.slot):
+        return _NONE
+    buckets = _learn_buckets(roster, told)
+    parts = [
+        *_totals(roster, told, frame),
+        Samples(buckets.series_id, told.all.time_ms.take(buckets.row), buckets.value),
+        *_changes(roster, told, buckets),
+    ]
+    series, at = roster.series, where(told.last)
+    series["last_ms"][told.slot.take(at)] = told.all.time_ms.take(at)
+    series["last_value"][told.slot.take(at)] = told.all.count.take(at)
+    samples = Samples._make(map(np.concatenate, zip(*parts, strict=True)))
+    order = np.argsort(samples.time_ms, kind="stable")
+    return Samples._make(column.take(order) for column in samples)
+
+
+def _told(roster: Roster, told: Histograms, newest_ms: int, drops: Counter[str]) -> _Told:
+    """Take out what can be folded, and count the rest by reason."""
     slot = roster.table.find(told.series_id).astype(np.int64)
-    known = np.array([s in roster.natives for s in slot.tolist()], bool)
-    at = where(known & (told.time_ms >= 0) & (told.time_ms <= newest_ms))
-    # Each one's in order, as they came.
+    native = np.array([s in roster.natives for s in slot.tolist()], bool)
+    watched = (slot >= 0) & (roster.series["strand"].take(slot, mode="clip") >= 0)
+    ahead, early = told.time_ms > newest_ms, told.time_ms < 0
+    at = where(native & ~ahead & ~early)
     at = at.take(np.argsort(slot.take(at), kind="stable"))
+    time_ms = told.time_ms.take(at)
+    newer = time_ms > roster.series["last_ms"].take(slot.take(at))
+    newer &= _rising(slot.take(at), time_ms)
+    for reason, flags in (
+        ("unknown_series", slot < 0),
+        ("no_histogram", watched & ~native),
+        ("clock_ahead", native & ahead),
+        ("before_1970", native & early),
+        ("not_newer", ~newer),
+    ):
+        if count := int(np.count_nonzero(flags)):
+            drops[reason] += count
+    at = at.compress(newer)
     told, slot = told.pick(at), slot.take(at)
-    before_ms = _before(roster, slot, told.time_ms)
-    at = where(told.time_ms > before_ms)
-    told, slot, before_ms = told.pick(at), slot.take(at), before_ms.take(at)
-    if not len(at):
-        return _none()
-    np.maximum.at(roster.series["last_ms"], slot, told.time_ms)
-
-    owner = np.repeat(np.arange(len(slot)), told.buckets)
-    bucket_id = _mixed(told.series_id.take(owner) ^ (told.upper.view(np.uint64) * _COUNT))
-    ids = (_mixed(told.series_id ^ _COUNT), _mixed(told.series_id ^ _SUM), bucket_id)
-    low = np.full(len(slot), np.nan)
-    _learn(roster, _Parts(ids[0], slot, low, low, np.full(len(slot), NEVER)), _COUNT_OF)
-    _learn(roster, _Parts(ids[1], slot, low, low, np.full(len(slot), NEVER)), _SUM_OF)
-    parts = _Parts(bucket_id, slot.take(owner), told.lower, told.upper, before_ms.take(owner))
-    _learn(roster, parts, _BUCKET_OF)
-    ended = _ended(roster, told, slot, bucket_id)
-    return Samples(
-        np.concatenate([*ids, ended.series_id]),
-        np.concatenate([told.time_ms, told.time_ms, told.time_ms.take(owner), ended.time_ms]),
-        np.concatenate([told.count, told.sum, told.value, ended.value]),
-    )
+    first = begins(slot)
+    last = np.append(first[1:], True)[: len(first)]
+    before_ms, before = np.roll(told.time_ms, 1), np.roll(told.count, 1)
+    before_ms[first] = roster.series["last_ms"].take(slot.compress(first))
+    before[first] = roster.series["last_value"].take(slot.compress(first))
+    return _Told(told, slot, first, last, before_ms, before)
 
 
-_COUNT_OF, _SUM_OF, _BUCKET_OF = range(3)
+def _rising(slot: Ints, time_ms: Ints) -> Flags:
+    """Tell which are newer than all before them of their series; none is before 1970."""
+    if not len(slot):
+        return np.zeros(0, bool)
+    # Each series gets a range of its own, so one running maximum serves them all.
+    rank = (np.cumsum(begins(slot)) - 1) * (int(time_ms.max()) + 1) + time_ms
+    rising: Flags = rank > np.concatenate(([-1], np.maximum.accumulate(rank)[:-1]))
+    return rising
 
 
-class _Parts(NamedTuple):
-    """Series that histograms consist of, perhaps new ones; `slot` is the histogram's."""
+def _totals(roster: Roster, told: _Told, frame: Frame) -> list[Samples]:
+    """Give counts and sums, but those that the classic form tells."""
+    natives = [roster.natives[slot] for slot in told.slot.tolist()]
+    parts = []
+    for ids, signals, value in (
+        ([n.count_id for n in natives], [n.rate for n in natives], told.all.count),
+        ([n.sum_id for n in natives], [n.average for n in natives], told.all.sum),
+    ):
+        series_id = np.array(ids, np.uint64)
+        new = where(roster.table.find(series_id) < 0)
+        new = new.take(np.unique(series_id.take(new), return_index=True)[1])
+        places = [Place(signals[row], natives[row].member) for row in new.tolist()]
+        _learn(roster, series_id.take(new), places)
+        slot = roster.table.find(series_id).astype(np.int64)
+        own = told.all.time_ms > roster.series["last_ms"].take(slot)
+        # What was learnt here is of no kind, until the classic form tells its own.
+        if (roster.series["flags"].take(slot) >> KIND_SHIFT != 0).any():
+            own &= ~np.isin(series_id, frame.series_id)
+        at = where(own)
+        parts.append(Samples(series_id.take(at), told.all.time_ms.take(at), value.take(at)))
+    return parts
 
-    series_id: Ids
-    slot: Ints
-    lower: Floats
-    upper: Floats
-    before_ms: Ints
+
+def _learn(roster: Roster, ids: Ids, places: list[Place]) -> list[int]:
+    """Make series that are new, each once, and give their slots."""
+    if not places:
+        return []
+    strands = roster.strands_of(places)
+    slots = roster.table.add(ids).astype(np.int64)
+    series = roster.series
+    series.grow(roster.table.slots.used)
+    series.reset(slots)
+    series["strand"][slots] = [strands[place] for place in places]
+    series["flags"][slots] = COUNTS
+    made: list[int] = slots.tolist()
+    return made
+
+
+def _learn_buckets(roster: Roster, told: _Told) -> _Buckets:
+    """Make series of buckets that are new, while a histogram hasn't too many."""
+    every = told.all
+    row = np.repeat(np.arange(len(told.slot)), every.buckets)
+    ids = _mixed(every.series_id.take(row) ^ (every.upper.view(np.uint64) * _UPPER))
+    ids = _mixed(ids ^ (every.lower.view(np.uint64) * _LOWER))
+    new = where(roster.table.find(ids) < 0)
+    if len(new):
+        new = np.sort(new.take(np.unique(ids.take(new), return_index=True)[1]))
+        new = _within_limit(roster, told.slot.take(row.take(new)), new)
+        owners = told.slot.take(row.take(new)).tolist()
+        ends = (_float32(every.lower.take(new)), _float32(every.upper.take(new)))
+        places = [
+            Place(roster.natives[owner].p99, NOWHERE, upper, lower)
+            for owner, lower, upper in zip(owners, *ends, strict=True)
+        ]
+        for owner, made in zip(owners, _learn(roster, ids.take(new), places), strict=True):
+            roster.natives[owner].buckets.append(made)
+    slot = roster.table.find(ids).astype(np.int64)
+    at = where(slot >= 0)
+    return _Buckets(slot.take(at), row.take(at), ids.take(at), every.value.take(at))
 
 
 def _mixed(ids: Ids) -> Ids:
@@ -87,65 +210,92 @@ def _mixed(ids: Ids) -> Ids:
     return mixed | np.uint64(1)  # It is never 0.
 
 
-def _before(roster: Roster, slot: Ints, time_ms: Ints) -> Ints:
-    """Find when each histogram was told before, of those that stand one after the other."""
-    first = begins(slot)
-    before_ms = np.roll(time_ms, 1)
-    before_ms[first] = roster.series["last_ms"].take(slot[first])
-    return before_ms
+def _float32(bounds: Floats) -> list[float]:
+    with np.errstate(over="ignore", under="ignore"):
+        rounded: list[float] = bounds.astype(np.float32).astype(np.float64).tolist()
+    return rounded
 
 
-def _learn(roster: Roster, parts: _Parts, what: int) -> None:
-    """Make series of parts that are new."""
-    new = where(roster.table.find(parts.series_id) < 0)
-    if not len(new):
-        return
-    ids, first = np.unique(parts.series_id.take(new), return_index=True)
-    rows = new.take(first)
-    places = [
-        _place(roster, int(parts.slot[row]), what, float(parts.lower[row]), float(parts.upper[row]))
-        for row in rows.tolist()
-    ]
-    strands = roster.strands_of(places)
-    slots = roster.table.add(ids).astype(np.int64)
+def _within_limit(roster: Roster, owner: Ints, new: Ints) -> Ints:
+    """Let so many new buckets in as their histograms may have; they stand by histogram."""
+    first = where(begins(owner))
+    sizes = np.diff(first, append=len(owner))
+    natives = [roster.natives[slot] for slot in owner.take(first).tolist()]
+    room = np.array([BUCKETS_MAX - len(native.buckets) for native in natives])
+    for native, over in zip(natives, (sizes - room).tolist(), strict=True):
+        if over > 0:
+            roster.refuse_buckets(LIMIT, native, over)
+    number = np.arange(len(owner)) - np.repeat(first, sizes)
+    return new.compress(number < np.repeat(room, sizes))
+
+
+def _changes(roster: Roster, told: _Told, buckets: _Buckets) -> list[Samples]:
+    """Have buckets begin that were empty before, and those end that are gone."""
     series = roster.series
-    series.grow(roster.table.slots.used)
-    series.reset(slots)
-    series["strand"][slots] = [strands[place] for place in places]
-    series["flags"][slots] = COUNTS
-    if what == _BUCKET_OF:
-        was_there = parts.before_ms.take(rows) != NEVER
-        series["last_ms"][slots] = parts.before_ms.take(rows)
-        series["last_value"][slots] = np.where(was_there, 0.0, np.nan)
-        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
-            roster.natives[int(parts.slot[row])].buckets.append(slot)
+    # A bucket's code in the histogram after is one more.
+    codes_of = len(told.slot) + 1
+    code = buckets.slot * codes_of + buckets.row
+    there = np.sort(code)
+    last_ms = series["last_ms"].take(buckets.slot)
+    first = told.first.take(buckets.row)
+    before_ms = told.before_ms.take(buckets.row)
+    in_step = first & (last_ms == before_ms)
+    had = np.where(
+        first, in_step & (series["last_value"].take(buckets.slot) > 0), _among(code - 1, there)
+    )
+
+    next_code = code.compress(~told.last.take(buckets.row)) + 1
+    left = next_code.compress(~_among(next_code, there))
+    emptied = _emptied(
+        roster, told, np.bincount(buckets.row.compress(had), minlength=len(told.slot))
+    )
+    gone = np.concatenate([left, *(mine * codes_of + row for row, mine in emptied)])
+    gone = np.unique(gone.compress(~_among(gone, there)))
+
+    stale = told.before.view(np.uint64) == STALE_BITS
+    appeared = np.bincount(buckets.row, np.where(had, 0, buckets.value), len(told.slot))
+    with np.errstate(invalid="ignore"):
+        counted = told.all.count - told.before
+        counted = np.where(counted < 0, told.all.count, counted)
+        redrawn = appeared > counted + told.all.count * _ROUNDING
+    begin = np.where(stale | redrawn, _STALE, 0.0).take(buckets.row)
+    new = ~had & ~in_step & (before_ms != NEVER) & ~_among(code - 1, gone)
+    # One that was there long ago begins anew; that is no sample, as nothing was told of it.
+    again = where(new & first & (last_ms != NEVER))
+    series["last_ms"][buckets.slot.take(again)] = before_ms.take(again)
+    series["last_value"][buckets.slot.take(again)] = begin.take(again)
+    at = where(new & ~(first & (last_ms != NEVER)))
+
+    row = gone % codes_of
+    ended = told.all.count.view(np.uint64).take(row) == STALE_BITS
+    return [
+        Samples(buckets.series_id.take(at), before_ms.take(at), begin.take(at)),
+        Samples(
+            roster.table.ids.take(gone // codes_of),
+            told.all.time_ms.take(row),
+            np.where(ended, _STALE, 0.0),
+        ),
+    ]
 
 
-def _place(roster: Roster, slot: int, what: int, lower: float, upper: float) -> Place:
-    native = roster.natives[slot]
-    if what == _BUCKET_OF:
-        return Place(native.p99, NOWHERE, float(np.float32(upper)), float(np.float32(lower)))
-    return Place(native.rate if what == _COUNT_OF else native.average, native.member)
+def _among(codes: Ints, ordered: Ints) -> Flags:
+    """Tell which codes are among those in order."""
+    if not len(ordered):
+        return np.zeros(len(codes), bool)
+    found: Flags = ordered.take(np.searchsorted(ordered, codes), mode="clip") == codes
+    return found
 
 
-def _ended(roster: Roster, told: Histograms, slot: Ints, bucket_id: Ids) -> Samples:
-    """End the buckets that a histogram's last sample doesn't have: it ended, or began anew."""
-    last = np.append(slot[1:] != slot[:-1], True)
-    held = np.array([len(roster.natives[s].buckets) for s in slot.tolist()])
-    ids: list[Ids] = []
-    times: list[Ints] = []
-    ends = np.cumsum(told.buckets.astype(np.int64))
-    for row in where(last & (told.buckets < held)).tolist():
-        mine = roster.table.ids.take(roster.natives[int(slot[row])].buckets)
-        there = bucket_id[ends[row] - int(told.buckets[row]) : ends[row]]
-        gone = mine[~np.isin(mine, there)]
-        ids.append(gone)
-        times.append(np.full(len(gone), told.time_ms[row]))
-    if not ids:
-        return _none()
-    gone = np.concatenate(ids)
-    return Samples(gone, np.concatenate(times), np.full(len(gone), _STALE))
+def _emptied(roster: Roster, told: _Told, had: Ints) -> list[tuple[int, Ints]]:
+    """Give the buckets that histograms had before this frame, where they may have fewer now."""
+    rows = where(told.first)
+    held = np.array([len(roster.natives[slot].buckets) for slot in told.slot[rows].tolist()])
+    series, found = roster.series, []
+    for row in rows.compress(had.take(rows) < held).tolist():
+        mine = np.array(roster.natives[int(told.slot[row])].buckets)
+        then = series["last_ms"].take(mine) == told.before_ms[row]
+        found.append((row, mine.compress(then & (series["last_value"].take(mine) > 0))))
+    return found
 
 
-def _none() -> Samples:
-    return Samples(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0))
+_NONE: Final = Samples(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0))

@@ -2,16 +2,23 @@
 
 https://github.com/prometheus/prometheus/blob/main/promql/quantile.go. In classic histograms counts
 are of all that lies below a bound, and values are taken to lie evenly within a bucket; the lowest
-one begins at 0 if its bound is positive, and what lies in the last is taken for the bound before
-it. Native histograms have narrow buckets that grow with the value, so values are taken to lie
-evenly on a logarithmic scale, except around 0.
+begins at 0 if its bound is positive, and what lies in the last is taken for the bound before it.
+Native histograms have narrow buckets that grow with the value, so values are taken to lie evenly
+on a logarithmic scale, except around 0 and between custom bounds.
+
+Histograms are kept apart in all sums: next to one of 1e30 one of 1 is as exact as alone.
 """
+
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+# Bounds are known as 32-bit floats.
+_EXACT: Final = 1e-5
 
 
 def classic_quantile(q: float, firsts: Ints, bound: Floats, count: Floats) -> Floats:
@@ -50,31 +57,52 @@ def native_quantile(q: float, firsts: Ints, low: Floats, high: Floats, own: Floa
     Args:
         q: in (0, 1).
         firsts: int64[h], the first bucket of each histogram; each has at least one.
-        low, high: float64[k], between which a bucket lies; `high` ascends within each histogram.
+        low: float64[k], where a bucket begins.
+        high: float64[k], where it ends, ascending within each histogram.
         own: float64[k], its own observations.
 
     Returns:
-        float64[h]; NaN for histograms without observations.
+        float64[h]; NaN for histograms without observations, or without any bound.
 
     """
     owner, lasts = _owners(firsts, len(own))
-    count = np.cumsum(own)
-    before = count[firsts] - own[firsts]
-    count -= before[owner]
-    total = count[lasts]
-    rank = q * total
-    at = _reached(count >= rank[owner], firsts, lasts)
+    total = np.add.reduceat(own, firsts)
+    share = own / np.where(total > 0, total, 1.0)[owner]
+    count = np.cumsum(share)
+    count -= (count[firsts] - share[firsts])[owner]
+    at = _reached(count >= q, firsts, lasts)
     low, high = low[at], high[at]
+    # The zero bucket holds nothing below 0 where no other bucket does, and likewise above.
+    number = np.arange(len(own))
+    below = np.minimum.reduceat(np.where(own > 0, number, len(own)), firsts) < at
+    above = np.maximum.reduceat(np.where(own > 0, number, -1), firsts) > at
+    zero = low == -high
+    low = np.where(zero & above & ~below, 0.0, low)
+    high = np.where(zero & below & ~above, 0.0, high)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        share = np.clip((rank - (count[at] - own[at])) / own[at], 0, 1)
-        growing = low * (high / low) ** share
-        even = low + (high - low) * share
-    # A first bucket without a lower end begins at 0 if it can, like a classic one's.
-    even = np.where(np.isneginf(low), np.where(high > 0, high * share, high), even)
-    result = np.where((low > 0) | (high < 0), growing, even)
-    result = np.where(np.isneginf(low) & (high < 0), high, result)
+        inside = np.clip((q - (count[at] - share[at])) / share[at], 0, 1)
+        growing = low * (high / low) ** inside
+        even = low + (high - low) * inside
+        # A first bucket without a lower end begins at 0 if it can, like a classic one's.
+        open_below = np.where(high > 0, high * inside, high)
+    result = np.where(_is_exponential(low, high), growing, even)
+    result = np.where(np.isneginf(low), open_below, result)
     result = np.where(np.isposinf(high), low, result)
-    return np.where(total > 0, result, np.nan)
+    return np.where((total > 0) & np.isfinite(result), result, np.nan)
+
+
+def _is_exponential(low: Floats, high: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which buckets have bounds like those of some schema, not custom ones.
+
+    Both are powers of 2 ** 2 ** -schema that follow one another.
+    """
+    fits: npt.NDArray[np.bool_] = ((low > 0) | (high < 0)) & np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(fits, np.abs(low), 1.0), np.where(fits, np.abs(high), 3.0)
+    schema = -np.log2(np.abs(np.log2(high / low)))
+    number = np.log2(high) * 2 ** np.rint(schema)
+    for exponent in (schema, number):
+        fits &= np.abs(exponent - np.rint(exponent)) < _EXACT * 10
+    return fits
 
 
 def _owners(firsts: Ints, count: int) -> tuple[Ints, Ints]:
@@ -90,7 +118,13 @@ def _reached(there: npt.NDArray[np.bool_], firsts: Ints, lasts: Ints) -> Ints:
 
 
 def _running_max(owner: Ints, count: Floats) -> Floats:
-    # Each histogram is lifted above the one before, so one running maximum serves them all.
-    lift = owner * (float(count.max()) + 1.0)
-    result: Floats = np.maximum.accumulate(count + lift) - lift
+    falls = (count[1:] < count[:-1]) & (owner[1:] == owner[:-1])
+    if not falls.any():
+        return count
+    # Ranks are exact. Each histogram's are lifted above the one before, so one maximum serves all.
+    order = np.argsort(count)
+    rank = np.empty(len(count), np.int64)
+    rank[order] = np.arange(len(count))
+    lift = owner * len(count)
+    result: Floats = count[order[np.maximum.accumulate(rank + lift) - lift]]
     return result

@@ -18,7 +18,7 @@ from watchkeep.detectors.arrays import Arrays, Field, Slots, begins, where
 from watchkeep.detectors.idtable import IdTable
 from watchkeep.schemas.entity import EntityKind
 from watchkeep.schemas.frame import LabelSet, MetricKind
-from watchkeep.schemas.labels import METRIC_NAME, SEPARATOR, parse, text
+from watchkeep.schemas.labels import METRIC_NAME, SEPARATOR, canonical, parse, series_id, text
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, Signal, foldings
 from watchkeep.schemas.signal_rules import SignalRules
@@ -176,12 +176,18 @@ class Place(NamedTuple):
 
 
 class Native(NamedTuple):
-    """A native histogram: the signals and the member it feeds, and its buckets' slots so far."""
+    """A native histogram: the signals and the member it feeds, and its buckets' slots so far.
+
+    Attributes:
+        count_id, sum_id: the series that its classic form has.
+    """
 
     p99: int
     average: int
     rate: int
     member: int
+    count_id: int
+    sum_id: int
     buckets: list[int]
 
 
@@ -274,6 +280,7 @@ class Roster:
         found = [self._placed(entry) for entry in entries]
         strands = self.strands_of([told[0] for told in found if not isinstance(told, int)])
         for slot, entry, told in zip(slots, entries, found, strict=True):
+            known = self.natives.pop(slot, None)
             if isinstance(told, int):
                 self._assign(slot, entry, told, None)
                 continue
@@ -284,7 +291,10 @@ class Roster:
                 family = Signal(*self.signal(place.signal)[:3], Folding.AVERAGE)
                 average = self.signal_slot[family]
                 rate = int(self.signals["partner"][average])
-                self.natives[slot] = Native(place.signal, average, rate, place.member, [])
+                buckets = known.buckets if known and known.p99 == place.signal else []
+                self.natives[slot] = Native(
+                    place.signal, average, rate, place.member, *_totals(entry.labels), buckets
+                )
 
     def _note_replicas(self, slot: int, entry: LabelSet, entity: int) -> None:
         """Remember which series tells how many members are wanted, and whose are meant to end."""
@@ -341,6 +351,14 @@ class Roster:
                 entity = ""
                 count, example, _ = self.refused.get((limit, entity), Refused(0, example, 0))
         self.refused[limit, entity] = Refused(count + 1, example, self.minute * 60_000)
+
+    def refuse_buckets(self, limit: str, native: Native, times: int) -> None:
+        """Count the buckets of a native histogram that are beyond the limit."""
+        watched = self.watched[native.p99]
+        assert watched is not None
+        count, example = self.refused.get((limit, watched.signal.entity), (0, ""))
+        example = example or _shown(watched.example)
+        self.refused[limit, watched.signal.entity] = Refused(count + times, example)
 
     def _unwatch(self, entry: LabelSet, metric: str, dropped: Dropped) -> int:
         key = (entry.entity, metric, dropped.reason)
@@ -600,6 +618,14 @@ def _put(entries: list[Any], slot: int, entry: object) -> None:
         entries.append(entry)
     else:
         entries[slot] = entry
+
+
+def _totals(form: bytes) -> tuple[int, int]:
+    """Name the count and the sum that a native histogram has in its classic form."""
+    labels = parse(form)
+    names = (labels[METRIC_NAME] + "_count", labels[METRIC_NAME] + "_sum")
+    one, other = (series_id(canonical((labels | {METRIC_NAME: n}).items())) for n in names)
+    return one, other
 
 
 def _shown(form: bytes) -> str:

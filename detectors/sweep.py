@@ -51,6 +51,8 @@ def _sweep_series(roster: Roster, now_ms: int) -> None:
         roster.table.remove(slots)
         for slot in roster.natives.keys() & set(slots.tolist()):
             del roster.natives[slot]
+        for native in roster.natives.values():
+            native.buckets[:] = [slot for slot in native.buckets if not gone[slot]]
         series.reset(slots)
         wanted = roster.entities["wanted"]
         wanted[np.isin(wanted, slots)] = NOWHERE

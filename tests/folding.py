@@ -1,6 +1,7 @@
 """Frames and folds for tests: a few series of one entity, named `metric:pod` or `x{le=1}:pod`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,7 +10,9 @@ from watchkeep.detectors.fold import Fold
 from watchkeep.detectors.roster import PRESENCE
 from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime
 from watchkeep.schemas.labels import canonical, series_id
+from watchkeep.schemas.remote_write_pb2 import Histogram
 from watchkeep.schemas.settings import Detect
+from watchkeep.streams.native_histograms import columns, read
 
 STEP_MS = 60_000
 START_MS = 1_700_000_040_000 // STEP_MS * STEP_MS
@@ -17,6 +20,7 @@ FAR_MS = START_MS + 60 * STEP_MS
 STALE = float(np.array([0x7FF0000000000002], np.uint64).view(np.float64)[0])
 
 Sample = tuple[str, int, float]  # series, time in ms after the start, value
+Native = tuple[str, int, Histogram]
 
 
 def label_set(
@@ -50,6 +54,36 @@ def a_frame(samples: Sequence[Sample], kinds: dict[str, MetricKind] | None = Non
         np.array([value for _, _, value in samples], np.float64),
         label_sets=tuple(sets.values()),
     )
+
+
+def native_frame(
+    told: Sequence[Native],
+    samples: Sequence[Sample] = (),
+    kinds: dict[str, MetricKind] | None = None,
+) -> Frame:
+    """Make a frame of native histograms, and of samples."""
+    frame = a_frame(samples, kinds)
+    sets = {name: label_set(name, MetricKind.HISTOGRAM) for name in sorted({t[0] for t in told})}
+    readings = []
+    for _, ms, message in told:
+        message.timestamp = START_MS + ms
+        readings.append(read(message))
+    ids = np.array([sets[name].series_id for name, _, _ in told], np.uint64)
+    return replace(
+        frame, histograms=columns(ids, readings), label_sets=(*frame.label_sets, *sets.values())
+    )
+
+
+def put_native(
+    fold: Fold,
+    told: Sequence[Native],
+    samples: Sequence[Sample] = (),
+    kinds: dict[str, MetricKind] | None = None,
+) -> None:
+    """Have a fold learn and add a frame of native histograms, and of samples."""
+    frame = native_frame(told, samples, kinds)
+    fold.learn(frame.label_sets, frame.gateway_ms)
+    fold.add(frame, FAR_MS)
 
 
 def put(fold: Fold, samples: Sequence[Sample], kinds: dict[str, MetricKind] | None = None) -> None:

@@ -212,3 +212,16 @@ def test_a_series_can_change_its_kind() -> None:
     fold.learn([label_set("x:a", MetricKind.COUNTER)], START_MS)
     put(fold, every("x:a", 30_000, [0, 60, 120]), {"x": MetricKind.COUNTER})
     assert told(fold, list(fold.close(START_MS + STEP_MS + 15_000))) == {"x": {0: 2.0}}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_has_moved_takes_part_though_it_rests_again(at_once: bool) -> None:
+    samples = every("r_total:a", 30_000, [0, 30, 30, 30, 30, 30])
+    frames = [samples] if at_once else [[sample] for sample in samples]
+    assert folded(frames, 2 * STEP_MS + 15_000)["r_total"] == {0: 0.5, 1: 0.0}
+
+
+def test_a_stale_marker_hides_no_negative_counter() -> None:
+    fold = Fold(Detect())
+    put(fold, [("r_total:a", 0, 1.0), ("r_total:a", 30_000, -3.0), ("r_total:b", 0, STALE)])
+    assert fold.drops == {"negative_counter": 1}
