@@ -249,10 +249,10 @@ class Fold:
             rate = increase * (1000 / (time_ms - before_ms))
             x = np.where(counts, rate, value)
             usable = np.isfinite(delta) & (np.abs(x) < LARGEST)
+            held = np.where(counts, x, STILL).astype(np.float32)
         negative = value < 0
         if negative.any():
             usable &= ~(counts & negative)
-        held = np.where(counts, x, STILL).astype(np.float32)
         if not usable.all():
             self._tell_odd(rows, counts & negative)
             held[~usable] = np.nan

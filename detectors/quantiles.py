@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 
 # Bounds are known as 32-bit floats.
 _EXACT: Final = 1e-5
+# Sums that are equal but for rounding must fall into one bucket, in whatever order they came.
+_TIE: Final = 1 - 1e-9
 
 
 def classic_quantile(q: float, firsts: Ints, bound: Floats, count: Floats) -> Floats:
@@ -39,7 +41,7 @@ def classic_quantile(q: float, firsts: Ints, bound: Floats, count: Floats) -> Fl
     count = _running_max(owner, count)
     total = count[lasts]
     rank = q * total
-    at = _reached(count >= rank[owner], firsts, lasts)
+    at = _reached(count >= (rank * _TIE)[owner], firsts, lasts)
     is_first, is_last = at == firsts, at == lasts
     at = np.where(is_last & ~is_first, at - 1, at)  # The last one's bound is infinite.
     low = np.where(is_first, 0.0, bound[at - 1])
@@ -70,7 +72,7 @@ def native_quantile(q: float, firsts: Ints, low: Floats, high: Floats, own: Floa
     share = own / np.where(total > 0, total, 1.0)[owner]
     count = np.cumsum(share)
     count -= (count[firsts] - share[firsts])[owner]
-    at = _reached(count >= q, firsts, lasts)
+    at = _reached(count >= q * _TIE, firsts, lasts)
     low, high = low[at], high[at]
     # The zero bucket holds nothing below 0 where no other bucket does, and likewise above.
     number = np.arange(len(own))

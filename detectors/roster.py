@@ -356,9 +356,10 @@ class Roster:
         """Count the buckets of a native histogram that are beyond the limit."""
         watched = self.watched[native.p99]
         assert watched is not None
-        count, example = self.refused.get((limit, watched.signal.entity), (0, ""))
+        entity = watched.signal.entity
+        count, example, _ = self.refused.get((limit, entity), Refused(0, "", 0))
         example = example or _shown(watched.example)
-        self.refused[limit, watched.signal.entity] = Refused(count + times, example)
+        self.refused[limit, entity] = Refused(count + times, example, self.minute * 60_000)
 
     def _unwatch(self, entry: LabelSet, metric: str, dropped: Dropped) -> int:
         key = (entry.entity, metric, dropped.reason)
