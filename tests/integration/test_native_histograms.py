@@ -158,7 +158,7 @@ def quantiles(log: MemoryLog) -> dict[str, dict[int, float]]:
             fold.learn(frame.label_sets, frame.gateway_ms)
             fold.add(frame, frame.gateway_ms)
     found: dict[str, dict[int, float]] = {}
-    for cell in fold.close(newest_ms + Detect().grace_s * 1000):
+    for cell in fold.close(newest_ms + 15_000):
         for slot, value in zip(cell.slots.tolist(), cell.value.tolist(), strict=True):
             found.setdefault(fold.roster.signal(slot).title, {})[cell.end_ms] = value
     return found
