@@ -521,7 +521,7 @@ class Roster:
         both = np.zeros(self.signal_slots.used, bool)
         both[signal.take(at[own])] = True
         at = at[own | ~both[signal.take(at)]]
-        at = at.take(np.lexsort((columns["le"].take(at), signal.take(at))))
+        at = at.take(np.lexsort((columns["low"].take(at), columns["le"].take(at), signal.take(at))))
         firsts = where(begins(signal.take(at)))
         slots = signal.take(at.take(firsts))
         watched = [self.watched[slot] for slot in slots.tolist()]

@@ -19,10 +19,11 @@ from aiohttp.test_utils import TestServer
 
 from native import deltas, spans
 from servers import Server
+from watchkeep.detectors.fold import Fold
 from watchkeep.schemas.frame import FrameKind, MetricKind, decode
 from watchkeep.schemas.histograms import STALE_BITS, Histograms, concatenate
 from watchkeep.schemas.labels import parse
-from watchkeep.schemas.settings import Settings
+from watchkeep.schemas.settings import Detect, Settings
 from watchkeep.streams.gateway import Gateway
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.topics import METRICS
@@ -35,7 +36,8 @@ PROTOBUF = (
 )
 # Two steps finer than what is kept.
 SCHEMA = 6
-WITHIN_S = 30
+WITHIN_S = 60
+STEP_S = 10
 CONFIG = """
 global:
   scrape_interval: 1s
@@ -92,7 +94,7 @@ class Target:
         """Answer a scrape."""
         if self.fails:
             return web.Response(status=500)
-        for _observed in range(self._random.randrange(1, 50)):
+        for _observed in range(self._random.randrange(4_000, 6_000)):
             seconds = self._random.lognormvariate(-2, 1)
             self._sum += seconds
             self._buckets[math.ceil(math.log2(seconds) * 2**SCHEMA)] += 1
@@ -145,6 +147,23 @@ def received(log: MemoryLog) -> Histograms:
     return found
 
 
+def quantiles(log: MemoryLog) -> dict[str, dict[int, float]]:
+    """Fold what the log has: by signal, its value by the times at which cells end."""
+    fold = Fold(Detect(step_s=STEP_S))
+    newest_ms = 0
+    for value in log.values(METRICS):
+        frame = decode(value) if value is not None else None
+        if frame is not None and frame.kind is FrameKind.DATA:
+            newest_ms = max(newest_ms, *frame.histograms.time_ms.tolist(), 0)
+            fold.learn(frame.label_sets, frame.gateway_ms)
+            fold.add(frame, frame.gateway_ms)
+    found: dict[str, dict[int, float]] = {}
+    for cell in fold.close(newest_ms + 15_000):
+        for slot, value in zip(cell.slots.tolist(), cell.value.tolist(), strict=True):
+            found.setdefault(fold.roster.signal(slot).title, {})[cell.end_ms] = value
+    return found
+
+
 async def histograms_when(log: MemoryLog, true: Callable[[Histograms], bool]) -> Histograms:
     """Wait until the log's histograms are so."""
     async with asyncio.timeout(WITHIN_S):
@@ -164,6 +183,22 @@ async def asked(address: str, query: str, time_ms: int) -> float:
     async with aiohttp.ClientSession() as session, session.get(url, params=params) as answer:
         (found,) = (await answer.json())["data"]["result"]
     return float(found["value"][1])
+
+
+async def compare_cells(log: MemoryLog, address: str) -> None:
+    """Two whole cells have the quantiles that Prometheus finds of the same time."""
+    span_ms = (3 * STEP_S + 2) * 1000
+    await histograms_when(log, lambda some: some.time_ms[-1] - some.time_ms[0] > span_ms)
+    found = quantiles(log)
+    for q, title in ((0.5, f"p50({NAME})"), (0.99, f"p99({NAME})")):
+        # The first one has begun before the first sample.
+        _, *ends = [end_ms for end_ms in found[title] if end_ms < max(found[title])]
+        assert len(ends) >= 1
+        for end_ms in ends:
+            # It leaves out what came between the range's begin and the first sample in it.
+            query = f"histogram_quantile({q}, rate({NAME}[{STEP_S}s]))"
+            there = await asked(address, query, end_ms)
+            assert found[title][end_ms] == pytest.approx(there, rel=0.02)
 
 
 async def test_the_log_has_the_histograms_of_a_real_sender(
@@ -198,6 +233,7 @@ async def test_the_log_has_the_histograms_of_a_real_sender(
                     # Its bounds may differ from ours in the last bit.
                     assert value >= found.lower[own][where] * (1 - 1e-12)
                     assert value <= found.upper[own][where] * (1 + 1e-12)
+            await compare_cells(log, prometheus.address)
             target.fails = True
             last = await histograms_when(log, lambda some: bool(np.isnan(some.count[-1])))
             assert last.count.view(np.uint64)[-1] == STALE_BITS

@@ -82,6 +82,7 @@ def closed(fold: Fold, minutes: float = 10) -> Signals:
 
 def folded(frames: Sequence[Sequence[Native]], minutes: float = 10) -> Signals:
     fold = Fold(Detect())
+    put(fold, [("first:z", 0, 1.0)])  # The grid begins with the first frame.
     for frame in frames:
         if frame:
             put_native(fold, frame)
