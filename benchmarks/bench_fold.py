@@ -1,11 +1,10 @@
 """`make bench-fold`: how many raw samples a CPU second folds, and what memory a series takes.
 
-The series are those of a fleet of services (see fleet.py), or of copies of the simulated shop, which
-has few pods and few buckets, and so a signal for every three series; in 64 shards
-as in life, a sample of each every 30 s; cells of a minute close as time goes on. CPU time is that
-of folding alone: frames are made beforehand. `samples_per_cpu_s` is with full frames, as in
-catching up; `samples_per_cpu_s_a_scrape` with those of one scrape each, which are small where
-series are few.
+The series are those of a fleet of services (see fleet.py), or of copies of the simulated shop,
+which has few pods and few buckets, and so a signal for every three series; in 64 shards as in life,
+a sample of each every 30 s; cells of a minute close as time goes on. CPU time is that of folding
+alone: frames are made beforehand. `samples_per_cpu_s` is with full frames, as in catching up;
+`samples_per_cpu_s_a_scrape` with those of one scrape each, which are small where series are few.
 
 `bytes_per_series` is what the columns of series and strands take, in open cells too; label sets are
 not held at all. `bytes_per_signal` is everything else by which the process has grown.
@@ -28,8 +27,8 @@ import psutil
 from rich.console import Console
 
 from fleet import Labelled, fleet
+from watchkeep.detectors.columns import COUNTS
 from watchkeep.detectors.fold import Fold
-from watchkeep.detectors.roster import COUNTS
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.frame import (
     SAMPLES_MAX,

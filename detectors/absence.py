@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.arrays import where
-from watchkeep.detectors.roster import NOWHERE, Roster
+from watchkeep.detectors.columns import NOWHERE
+from watchkeep.detectors.roster import Roster
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -13,17 +13,9 @@ import numpy.typing as npt
 
 from watchkeep.detectors.absence import Absence, look
 from watchkeep.detectors.arrays import grown, where
+from watchkeep.detectors.columns import COUNTS, FOLDINGS, LARGEST, LATEST, MOVED, NEVER, NOWHERE
 from watchkeep.detectors.quantiles import classic_quantile, native_quantile
-from watchkeep.detectors.roster import (
-    COUNTS,
-    FOLDINGS,
-    LARGEST,
-    LATEST,
-    MOVED,
-    NEVER,
-    NOWHERE,
-    Roster,
-)
+from watchkeep.detectors.roster import Roster
 from watchkeep.detectors.siblings import Siblings, farthest
 from watchkeep.schemas.signal import Folding
 

@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import begins, unique, where
 from watchkeep.detectors.cells import Cell, Grid, Open, Stretches
-from watchkeep.detectors.native import Samples, unfold
-from watchkeep.detectors.roster import (
+from watchkeep.detectors.columns import (
     COUNTS,
     FOLDINGS,
     LARGEST,
@@ -30,8 +29,9 @@ from watchkeep.detectors.roster import (
     NOWHERE,
     STILL,
     UNSURE,
-    Roster,
 )
+from watchkeep.detectors.native import Samples, unfold
+from watchkeep.detectors.roster import Roster
 from watchkeep.detectors.sweep import EVERY_MS, sweep
 from watchkeep.schemas.frame import Frame, LabelSet
 from watchkeep.schemas.settings import Detect

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.arrays import begins, where
-from watchkeep.detectors.roster import COUNTS, KIND_SHIFT, NEVER, NOWHERE, Place, Roster
+from watchkeep.detectors.columns import COUNTS, KIND_SHIFT, NEVER, NOWHERE
+from watchkeep.detectors.roster import Place, Roster
 from watchkeep.schemas.frame import Frame
 from watchkeep.schemas.histograms import STALE_BITS, Histograms
 
@@ -224,7 +225,8 @@ def _within_limit(roster: Roster, owner: Ints, new: Ints) -> Ints:
     room = np.array([BUCKETS_MAX - len(native.buckets) for native in natives])
     for native, over in zip(natives, (sizes - room).tolist(), strict=True):
         if over > 0:
-            roster.refuse_buckets(LIMIT, native, over)
+            signal = roster.signal(native.p99)
+            roster.refuse(LIMIT, signal.entity, signal.title, over)
     number = np.arange(len(owner)) - np.repeat(first, sizes)
     return new.compress(number < np.repeat(room, sizes))
 

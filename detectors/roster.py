@@ -13,117 +13,39 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors import siblings
-from watchkeep.detectors.arrays import Arrays, Field, Slots, begins, where
+from watchkeep.detectors.arrays import Arrays, Slots, where
+from watchkeep.detectors.columns import (
+    CLASSIC,
+    COUNTS,
+    ENTITIES,
+    FOLDINGS,
+    KIND_SHIFT,
+    MEMBERS,
+    META,
+    MOVED,
+    NEVER,
+    NOWHERE,
+    PRESENCE,
+    SERIES,
+    SIGNALS,
+    STRANDS,
+    UNSURE,
+)
+from watchkeep.detectors.families import Buckets, find_buckets, find_mates
 from watchkeep.detectors.idtable import IdTable
+from watchkeep.detectors.known_names import is_meta, is_of_jobs, tells_wanted, totals
+from watchkeep.detectors.left_out import LeftOut, shown
 from watchkeep.schemas.entity import EntityKind
 from watchkeep.schemas.frame import LabelSet, MetricKind
-from watchkeep.schemas.labels import METRIC_NAME, SEPARATOR, canonical, parse, series_id, text
+from watchkeep.schemas.labels import METRIC_NAME, parse
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, Signal, foldings
 from watchkeep.schemas.signal_rules import SignalRules
 
 Ints = npt.NDArray[np.int64]
 
-NEVER: Final = -1
-NOWHERE: Final = -1
-LATEST: Final = np.iinfo(np.int64).max
-# No real metric comes near, and sums of larger values could overflow.
-LARGEST: Final = 1e30
-STILL: Final = 0.0
-# The buckets of classic histograms begin where the one below ends; this stands for that.
-CLASSIC: Final = float(np.finfo(np.float32).max)
-
-# Of a series: what is known of it, in one byte.
-COUNTS: Final = 1
-MOVED: Final = 2
-UNSURE: Final = 4  # Its kind is not told; its behaviour may tell.
-META: Final = 8  # Prometheus tells it of a scrape, also of one that failed.
-SWEPT: Final = 128  # A sweep has seen it without any sample.
-KIND_SHIFT: Final = 4
-
-SERIES: Final = {
-    "strand": Field("i4", NOWHERE),
-    "flags": Field("u1", 0),
-    "last_ms": Field("i8", NEVER),
-    "last_value": Field("f8", np.nan),
-    # What a counter stands for while it says nothing: its last rate. A gauge that has been seen
-    # twice has STILL here.
-    "held": Field("f4", np.nan),
-}
-STRANDS: Final = {
-    "signal": Field("i4", NOWHERE),
-    "member": Field("i4", NOWHERE),
-    "le": Field("f4", 0.0),  # A bucket's upper bound.
-    "low": Field("f4", CLASSIC),  # Where a native histogram's bucket begins.
-    **siblings.FIELDS,
-}
-MEMBERS: Final = {
-    "entity": Field("i4", NOWHERE),
-    "named": Field("?", 0),
-    "begun_ms": Field("i8", NEVER),
-    "last_ms": Field("i8", NEVER),
-    "ended_ms": Field("i8", NEVER),  # When the last of its series did.
-}
-SIGNALS: Final = {
-    "entity": Field("i4", NOWHERE),
-    "folding": Field("u1", 0),
-    "step_s": Field("i4", 0),
-    # Of P99 its P50, of AVERAGE the RATE of the same family.
-    "partner": Field("i4", NOWHERE),
-    "page": Field("?", 0),
-    # It takes part once any of its series has moved; until then it was `quiet`.
-    "awake": Field("?", 0),
-    "quiet": Field("f8", np.nan),
-    "born_ms": Field("i8", LATEST),
-    "seen_ms": Field("i8", NEVER),
-    "value": Field("f8", np.nan),
-    "fed_ms": Field("i8", LATEST),
-    "from_ms": Field("i8", NEVER),  # Cells before it tell nothing.
-    "rises": Field("i4", 0),
-    "falls": Field("i4", 0),
-    "resets": Field("i4", 0),
-}
-ENTITIES: Final = {
-    "signals": Field("i4", 0),
-    "members": Field("i4", 0),
-    "presence": Field("i4", NOWHERE),  # The signal that counts its members.
-    "wanted": Field("i4", NOWHERE),  # The series that tells how many are wanted.
-    "jobs": Field("?", 0),  # Its members are meant to end.
-    # What absence keeps: how many were there at a time lately, and for how many cells what lasts.
-    "most": Field("i4", 0),
-    "fewer_cells": Field("i4", 0),
-    "steady_cells": Field("i4", 0),
-    "missing_cells": Field("i4", 0),
-}
-PRESENCE: Final = "watchkeep_members"
-
-FOLDINGS: Final = tuple(Folding)
 # All members beyond the limit are folded as one of this name.
 OTHERS: Final = "(others)"
-# So many kinds of dropped and refused series are told apart.
-_NAME_FORM: Final = METRIC_NAME.encode() + SEPARATOR
-_META_FORMS: Final = tuple(
-    _NAME_FORM + name + SEPARATOR
-    for name in (
-        b"up",
-        b"scrape_duration_seconds",
-        b"scrape_samples_scraped",
-        b"scrape_samples_post_metric_relabeling",
-        b"scrape_series_added",
-    )
-)
-_WANTED_FORMS: Final = tuple(
-    _NAME_FORM + name + SEPARATOR
-    for name in (
-        b"kube_deployment_spec_replicas",
-        b"kube_statefulset_replicas",
-        b"kube_daemonset_status_desired_number_scheduled",
-    )
-)
-_JOB_FORMS: Final = (_NAME_FORM + b"kube_job_", _NAME_FORM + b"kube_cronjob_")
-_NAMED_MAX: Final = 2_000
-_SHOWN_MAX: Final = 300
 
 
 class Watched(NamedTuple):
@@ -142,24 +64,6 @@ class Watched(NamedTuple):
     step_s: int
     folded: tuple[str, ...]
     example: bytes
-
-
-class Unwatched(NamedTuple):
-    """Series of one metric of an entity that are dropped for one reason."""
-
-    entity: str
-    metric: str
-    reason: str
-    why: str
-    example: bytes
-
-
-class Refused(NamedTuple):
-    """How much a limit has refused for an entity, when last; `example` names one of it."""
-
-    times: int
-    example: str
-    at_ms: int
 
 
 class Place(NamedTuple):
@@ -198,9 +102,8 @@ class Roster:
         table: the slots of series by their ids.
         series, strands, members, signals, entities: columns, by slot.
         watched: by signal slot; None where it is free. `names`: of members; `keys`: of entities.
-        unwatched: what is dropped; a series of entry i has the strand -2 - i.
         natives: native histograms, by the slot of their series.
-        refused: by limit and entity.
+        left_out: what isn't watched and why, and what limits have refused.
         renewed: signals whose slot got a new meaning since this was last emptied.
         version: grows whenever a strand comes or goes.
     """
@@ -222,9 +125,7 @@ class Roster:
         self.member_slot: dict[tuple[int, str], int] = {}
         self.entity_slot: dict[str, int] = {}
         self.natives: dict[int, Native] = {}
-        self.unwatched: list[Unwatched] = []
-        self._unwatched_at: dict[tuple[str, str, str], int] = {}
-        self.refused: dict[tuple[str, str], Refused] = {}
+        self.left_out = LeftOut()
         self.renewed: list[int] = []
         self.version = 0
         self.steps: list[int] = []
@@ -270,7 +171,7 @@ class Roster:
         room = max(0, self._settings.new_series_per_minute - self.new_this_minute)
         self.new_this_minute += min(len(new), room)
         for i in new[room:].tolist():
-            self._refuse("new_series_per_minute", entries[i].entity, entries[i])
+            self.refuse("new_series_per_minute", entries[i].entity, shown(entries[i].labels))
         allowed: list[int] = new[:room].tolist()
         return allowed
 
@@ -293,14 +194,14 @@ class Roster:
                 rate = int(self.signals["partner"][average])
                 buckets = known.buckets if known and known.p99 == place.signal else []
                 self.natives[slot] = Native(
-                    place.signal, average, rate, place.member, *_totals(entry.labels), buckets
+                    place.signal, average, rate, place.member, *totals(entry.labels), buckets
                 )
 
     def _note_replicas(self, slot: int, entry: LabelSet, entity: int) -> None:
         """Remember which series tells how many members are wanted, and whose are meant to end."""
-        if entry.labels.startswith(_WANTED_FORMS):
+        if tells_wanted(entry.labels):
             self.entities["wanted"][entity] = slot
-        elif entry.labels.startswith(_JOB_FORMS):
+        elif is_of_jobs(entry.labels):
             self.entities["jobs"][entity] = True
 
     def _assign(self, slot: int, entry: LabelSet, strand: int, part: Part | None) -> None:
@@ -311,7 +212,7 @@ class Roster:
                 series[name][slot] = field.fill
             series["strand"][slot] = strand
         flags = int(entry.kind) << KIND_SHIFT | int(series["flags"][slot]) & MOVED
-        if entry.labels.startswith(_META_FORMS):
+        if is_meta(entry.labels):
             flags |= META
         if part is not None:
             signal = self.strands["signal"][strand]
@@ -327,7 +228,7 @@ class Roster:
         kind = EntityKind(entry.entity.partition("/")[0])
         feed = self._rules.feed(labels, entry.kind, kind)
         if isinstance(feed, Dropped):
-            return self._unwatch(entry, labels[METRIC_NAME], feed)
+            return self.left_out.drop(entry, labels[METRIC_NAME], feed)
         entity = self._entity(entry)
         if entity is None:
             return self._limited(entry, labels[METRIC_NAME], "entities")
@@ -339,41 +240,13 @@ class Roster:
         return Place(signal, self._member(entity, entry)), feed.part
 
     def _limited(self, entry: LabelSet, metric: str, limit: str) -> int:
-        self._refuse(limit, entry.entity, entry)
+        self.refuse(limit, entry.entity, shown(entry.labels))
         why = f"detect.{limit} = {getattr(self._settings, limit)} is reached"
-        return self._unwatch(entry, metric, Dropped(limit, why))
+        return self.left_out.drop(entry, metric, Dropped(limit, why))
 
-    def _refuse(self, limit: str, entity: str, entry: LabelSet) -> None:
-        count, example, _ = self.refused.get((limit, entity), Refused(0, "", 0))
-        if not example:
-            example = entry.member if limit == "members_per_entity" else _shown(entry.labels)
-            if len(self.refused) >= _NAMED_MAX:
-                entity = ""
-                count, example, _ = self.refused.get((limit, entity), Refused(0, example, 0))
-        self.refused[limit, entity] = Refused(count + 1, example, self.minute * 60_000)
-
-    def refuse_buckets(self, limit: str, native: Native, times: int) -> None:
-        """Count the buckets of a native histogram that are beyond the limit."""
-        watched = self.watched[native.p99]
-        assert watched is not None
-        entity = watched.signal.entity
-        count, example, _ = self.refused.get((limit, entity), Refused(0, "", 0))
-        example = example or _shown(watched.example)
-        self.refused[limit, entity] = Refused(count + times, example, self.minute * 60_000)
-
-    def _unwatch(self, entry: LabelSet, metric: str, dropped: Dropped) -> int:
-        key = (entry.entity, metric, dropped.reason)
-        if key not in self._unwatched_at and len(self.unwatched) >= _NAMED_MAX:
-            key = ("", "", dropped.reason)
-        at = self._unwatched_at.setdefault(key, len(self.unwatched))
-        if at == len(self.unwatched):
-            self.unwatched.append(Unwatched(*key, dropped.why, entry.labels))
-        return -2 - at
-
-    def recall_unwatched(self, entries: Iterable[Unwatched]) -> None:
-        """Take over what a snapshot says is dropped."""
-        self.unwatched = list(entries)
-        self._unwatched_at = {entry[:3]: i for i, entry in enumerate(self.unwatched)}
+    def refuse(self, limit: str, entity: str, example: str, times: int = 1) -> None:
+        """Count what is beyond a limit."""
+        self.left_out.refuse(limit, entity, example, self.minute * 60_000, times)
 
     def _entity(self, entry: LabelSet) -> int | None:
         slot = self.entity_slot.get(entry.entity)
@@ -399,7 +272,7 @@ class Roster:
         if slot is None:
             name = entry.member
             if self.entities["members"][entity] >= self._settings.members_per_entity:
-                self._refuse("members_per_entity", entry.entity, entry)
+                self.refuse("members_per_entity", entry.entity, entry.member)
                 name = OTHERS
                 if (entity, name) in self.member_slot:
                     return self.member_slot[entity, name]
@@ -505,66 +378,17 @@ class Roster:
         last_ms = self.series["last_ms"]
         return bool(len(last_ms)) and int(last_ms.max()) >= time_ms
 
-    def buckets(self) -> "Buckets":
+    def buckets(self) -> Buckets:
         """Give the buckets of all histograms, in order."""
         if self._buckets is None or self._buckets[0] != self.version:
-            self._buckets = (self.version, self._find_buckets())
+            self._buckets = (self.version, find_buckets(self))
         return self._buckets[1]
-
-    def _find_buckets(self) -> "Buckets":
-        columns = self.strands
-        signal = columns["signal"][: self.strand_slots.used].astype(np.int64)
-        p99 = FOLDINGS.index(Folding.P99)
-        at = where((signal != NOWHERE) & (self.signals["folding"].take(signal) == p99))
-        own = columns["low"].take(at) != np.float32(CLASSIC)
-        # A family that is sent both ways would be counted twice.
-        both = np.zeros(self.signal_slots.used, bool)
-        both[signal.take(at[own])] = True
-        at = at[own | ~both[signal.take(at)]]
-        at = at.take(np.lexsort((columns["low"].take(at), columns["le"].take(at), signal.take(at))))
-        firsts = where(begins(signal.take(at)))
-        slots = signal.take(at.take(firsts))
-        watched = [self.watched[slot] for slot in slots.tolist()]
-        counted = [
-            self.signal_slot.get(known.signal._replace(folding=Folding.RATE), slot)
-            for slot, known in zip(slots.tolist(), watched, strict=True)
-            if known is not None
-        ]
-        return Buckets(
-            at,
-            columns["le"].take(at).astype(np.float64),
-            columns["low"].take(at).astype(np.float64),
-            both[slots],
-            firsts,
-            slots,
-            self.signals["partner"].take(slots).astype(np.int64),
-            np.array(counted, np.int64),
-        )
 
     def mates(self) -> Ints:
         """Give, by strand, of each sum the count of the same member and family; else -1."""
         if self._mates is None or self._mates[0] != self.version:
-            self._mates = (self.version, self._find_mates())
+            self._mates = (self.version, find_mates(self))
         return self._mates[1]
-
-    def _find_mates(self) -> Ints:
-        used = self.strand_slots.used
-        signal = self.strands["signal"][:used].astype(np.int64)
-        member = self.strands["member"][:used].astype(np.int64)
-        partner = self.signals["partner"].take(signal).astype(np.int64)
-        average = FOLDINGS.index(Folding.AVERAGE)
-        sums = where(
-            (signal != NOWHERE)
-            & (self.signals["folding"].take(signal) == average)
-            & (partner != NOWHERE)
-        )
-        key = signal << 32 | member & 0xFFFF_FFFF
-        order = np.argsort(key)
-        wanted = partner.take(sums) << 32 | member.take(sums)
-        at = order.take(np.searchsorted(key, wanted, sorter=order), mode="clip")
-        mates = np.full(used, NOWHERE, np.int64)
-        mates[sums] = np.where(key.take(at) == wanted, at, NOWHERE)
-        return mates
 
     def have_count(self, signals: Ints) -> Ints:
         """Have signals whose kind nobody told count from now on: they only ever rise.
@@ -593,43 +417,9 @@ class Roster:
         return np.unique(strand[rows])
 
 
-class Buckets(NamedTuple):
-    """The buckets of all histograms, by signal and bound.
-
-    Attributes:
-        at: int64[k], their strands; `bound`, `low`: float64[k].
-        native: bool[h], whether their counts are their own, not of all below the bound.
-        firsts: int64[h], the first bucket of each histogram.
-        p99, p50, counted: int64[h], the signals of each: its quantiles, and its rate.
-    """
-
-    at: Ints
-    bound: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64]
-    native: npt.NDArray[np.bool_]
-    firsts: Ints
-    p99: Ints
-    p50: Ints
-    counted: Ints
-
-
 def _put(entries: list[Any], slot: int, entry: object) -> None:
     """Set an entry of a list that grows by one at most."""
     if slot == len(entries):
         entries.append(entry)
     else:
         entries[slot] = entry
-
-
-def _totals(form: bytes) -> tuple[int, int]:
-    """Name the count and the sum that a native histogram has in its classic form."""
-    labels = parse(form)
-    names = (labels[METRIC_NAME] + "_count", labels[METRIC_NAME] + "_sum")
-    one, other = (series_id(canonical((labels | {METRIC_NAME: n}).items())) for n in names)
-    return one, other
-
-
-def _shown(form: bytes) -> str:
-    labels = parse(form)
-    name = labels.pop(METRIC_NAME, "")
-    return (name + text(labels))[:_SHOWN_MAX]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import where
 from watchkeep.detectors.cells import Open
-from watchkeep.detectors.roster import NEVER, NOWHERE, SWEPT, Roster
+from watchkeep.detectors.columns import NEVER, NOWHERE, SWEPT
+from watchkeep.detectors.roster import Roster
 
 Ints = npt.NDArray[np.int64]
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from watchkeep.detectors.columns import FOLDINGS, NOWHERE
 from watchkeep.detectors.fold import Fold
 from watchkeep.detectors.logtime import LogTime
-from watchkeep.detectors.roster import FOLDINGS, NOWHERE, Roster
+from watchkeep.detectors.roster import Roster
 from watchkeep.schemas.labels import METRIC_NAME, parse, text
 from watchkeep.schemas.signal import Folding
 from watchkeep.streams.catalogue import Catalogue, DroppedRow, FeedRow, RefusalRow, SenderRow
@@ -61,15 +62,15 @@ def _feeds(roster: Roster) -> Iterator[FeedRow]:
 
 def _dropped(roster: Roster) -> Iterator[DroppedRow]:
     strand = roster.series["strand"]
-    count = np.bincount(-2 - strand[strand <= -2], minlength=len(roster.unwatched))
-    for entry, series in zip(roster.unwatched, count.tolist(), strict=True):
+    count = np.bincount(-2 - strand[strand <= -2], minlength=len(roster.left_out.unwatched))
+    for entry, series in zip(roster.left_out.unwatched, count.tolist(), strict=True):
         if series:
             example = _shown(entry.example)
             yield DroppedRow(entry.entity, entry.metric, entry.reason, entry.why, series, example)
 
 
 def _refusals(fold: Fold) -> Iterator[RefusalRow]:
-    for (limit, entity), refused in fold.roster.refused.items():
+    for (limit, entity), refused in fold.roster.left_out.refused.items():
         yield RefusalRow(entity, limit, refused.times, refused.example, refused.at_ms)
     for reason, count in fold.drops.items():
         whose, at_ms = fold.blamed.get(reason, ("", 0))

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from watchkeep.detectors.arrays import Arrays, Slots
 from watchkeep.detectors.cells import Grid, Open
 from watchkeep.detectors.idtable import IdTable
-from watchkeep.detectors.roster import Native, Refused, Roster, Unwatched, Watched
+from watchkeep.detectors.left_out import Refused, Unwatched
+from watchkeep.detectors.roster import Native, Roster, Watched
 from watchkeep.detectors.windows import new_runs
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Folding, Role, Signal
@@ -63,7 +64,7 @@ def capture_cluster(cluster: Cluster) -> State:
         "swept": fold.swept,
         "drops": fold.drops,
         "blamed": fold.blamed,
-        "refused": [[*key, *refused] for key, refused in roster.refused.items()],
+        "refused": [[*key, *refused] for key, refused in roster.left_out.refused.items()],
         "natives": [[slot, *native] for slot, native in roster.natives.items()],
         "renewed": roster.renewed,
         "minute": [roster.minute, roster.new_this_minute],
@@ -93,7 +94,9 @@ def _names(roster: Roster) -> dict[str, Any]:
         ],
         "members": roster.names,
         "entities": roster.keys,
-        "unwatched": [[*entry[:4], entry.example.decode("latin-1")] for entry in roster.unwatched],
+        "unwatched": [
+            [*entry[:4], entry.example.decode("latin-1")] for entry in roster.left_out.unwatched
+        ],
     }
 
 
@@ -125,7 +128,9 @@ def load_cluster(state: State, settings: Detect) -> Cluster:
             grid.open[index] = Open(**{name: column.copy() for name, column in cell.items()})
     fold.swept, fold.drops = head["swept"], Counter(head["drops"])
     fold.blamed = {reason: (whose, at_ms) for reason, (whose, at_ms) in head["blamed"].items()}
-    roster.refused = {(limit, entity): Refused(*rest) for limit, entity, *rest in head["refused"]}
+    roster.left_out.refused = {
+        (limit, entity): Refused(*rest) for limit, entity, *rest in head["refused"]
+    }
     roster.natives = {slot: Native(*native) for slot, *native in head["natives"]}
     roster.renewed = head["renewed"]
     roster.minute, roster.new_this_minute = head["minute"]
@@ -155,7 +160,7 @@ def _load_names(roster: Roster, names: dict[str, Any]) -> None:
         if entity >= 0
     }
     roster.entity_slot = {key: slot for slot, key in enumerate(roster.keys) if key}
-    roster.recall_unwatched(
+    roster.left_out.recall(
         Unwatched(entity, metric, reason, why, example.encode("latin-1"))
         for entity, metric, reason, why, example in names["unwatched"]
     )

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from watchkeep.detectors.cells import Cell
+from watchkeep.detectors.columns import PRESENCE
 from watchkeep.detectors.fold import Fold
-from watchkeep.detectors.roster import PRESENCE
 from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.remote_write_pb2 import Histogram

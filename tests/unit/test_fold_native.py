@@ -391,7 +391,7 @@ def test_buckets_beyond_the_limit_are_refused_by_name() -> None:
         put_native(fold, [("s:a", i * 1_000, made), ("t:a", i * 1_000, native({0: i + 1}))])
     roster = fold.roster
     assert len(roster.table) == 2 + 2 * 2 + BUCKETS_MAX + 1
-    refused = roster.refused[LIMIT, "workload/c/n/w"]
+    refused = roster.left_out.refused[LIMIT, "workload/c/n/w"]
     assert refused.times == 50 * 200 - BUCKETS_MAX
     assert refused.example.startswith("s{")
     signals = closed(fold, 1)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from folding import FAR_MS, STALE, START_MS, STEP_MS, Sample, every, folded, label_set, put, told
+from watchkeep.detectors.columns import PRESENCE
 from watchkeep.detectors.fold import Fold
-from watchkeep.detectors.roster import OTHERS, PRESENCE
+from watchkeep.detectors.roster import OTHERS
 from watchkeep.schemas.frame import Frame, FrameKind, MetricKind, SenderTime
 from watchkeep.schemas.settings import Detect
 from watchkeep.streams.pipeline import Cluster
@@ -157,7 +158,7 @@ def test_members_beyond_the_limit_are_folded_as_one() -> None:
     assert told(fold, list(fold.close(START_MS + 2 * STEP_MS)))["r_total"][0] == 100.0
     assert len(fold.roster.names) == 11
     assert OTHERS in fold.roster.names
-    assert fold.roster.refused["members_per_entity", "workload/c/n/w"].times == 90
+    assert fold.roster.left_out.refused["members_per_entity", "workload/c/n/w"].times == 90
 
 
 def test_signals_and_entities_beyond_the_limit_are_dropped_by_name() -> None:
@@ -165,9 +166,12 @@ def test_signals_and_entities_beyond_the_limit_are_dropped_by_name() -> None:
     put(fold, [(f"metric{i}_total:a", 0, 1.0) for i in range(5)])
     fold.learn([label_set("x_total:b", entity="workload/c/n/other")], START_MS)
     assert len(fold.roster.signal_slot) == 3
-    assert fold.roster.refused["signals_per_entity", "workload/c/n/w"].times == 3
-    assert fold.roster.refused["entities", "workload/c/n/other"].times == 1
-    assert {entry.reason for entry in fold.roster.unwatched} == {"signals_per_entity", "entities"}
+    assert fold.roster.left_out.refused["signals_per_entity", "workload/c/n/w"].times == 3
+    assert fold.roster.left_out.refused["entities", "workload/c/n/other"].times == 1
+    assert {entry.reason for entry in fold.roster.left_out.unwatched} == {
+        "signals_per_entity",
+        "entities",
+    }
 
 
 def test_new_series_beyond_the_rate_wait_for_the_next_telling() -> None:
@@ -179,4 +183,4 @@ def test_new_series_beyond_the_rate_wait_for_the_next_telling() -> None:
     assert len(fold.roster.table) == 100
     fold.learn(sets, START_MS + 60_000)
     assert len(fold.roster.table) == 200
-    assert fold.roster.refused["new_series_per_minute", "workload/c/n/w"].times == 2_600
+    assert fold.roster.left_out.refused["new_series_per_minute", "workload/c/n/w"].times == 2_600
