@@ -106,7 +106,9 @@ def _present(roster: Roster, end_ms: int, hold_ms: int, entities: int) -> Ints:
     entity = members["entity"][:used]
     last_ms, ended_ms = members["last_ms"][:used], members["ended_ms"][:used]
     there = (entity != NOWHERE) & members["named"][:used]
-    there &= (last_ms >= end_ms - hold_ms) & (last_ms >= ended_ms)
+    # A batch may tell of much that comes after the cell.
+    there &= (last_ms >= end_ms - hold_ms) & ((last_ms >= ended_ms) | (ended_ms > end_ms))
+    there &= members["begun_ms"][:used] < end_ms
     return np.bincount(entity[there], minlength=entities)
 
 

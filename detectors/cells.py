@@ -223,7 +223,8 @@ def _hold(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> No
     cell.covered[:strands] += np.bincount(strand, span_ms, strands)
 
     seen_ms, ended_ms = roster.members["last_ms"], roster.members["ended_ms"]
-    there = where((seen_ms < end_ms) & (seen_ms >= end_ms - hold_ms) & (seen_ms >= ended_ms))
+    lasts = (seen_ms >= ended_ms) | (ended_ms > end_ms)
+    there = where((seen_ms < end_ms) & (seen_ms >= end_ms - hold_ms) & lasts)
     from_ms = np.maximum(seen_ms.take(there), begin_ms)
     cell.seen[there] += end_ms - from_ms
     cell.from_ms[there] = np.minimum(cell.from_ms[there], from_ms)

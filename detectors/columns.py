@@ -57,6 +57,7 @@ SIGNALS: Final = {
     "page": Field("?", 0),
     # It takes part once any of its series has moved; until then it was `quiet`.
     "awake": Field("?", 0),
+    "awake_ms": Field("i8", LATEST),
     "quiet": Field("f8", np.nan),
     "born_ms": Field("i8", LATEST),
     "seen_ms": Field("i8", NEVER),

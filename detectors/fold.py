@@ -5,7 +5,8 @@ rate over that time, a gauge's as its value. These stretches are spread over the
 cover, and added to their strands (see roster) as they come. When a cell closes, a series that has
 said nothing up to its end stands for its last rate or value while that is not older than `hold_s`.
 
-Series whose value has never changed take no part: one more or less of them changes nothing.
+Series whose value has never changed take no part: one more or less of them changes nothing. Only
+those that begin after their signal has moved do, so that a deploy leaves no signal without a value.
 
 Everything is columns; Python's loops run over new series and over cells, never over samples.
 """
@@ -46,6 +47,8 @@ _STALE: Final = np.uint64(0x7FF0_0000_0000_0002)
 # A signal of unknown kind counts if it has risen so often, and fallen only to begin anew.
 _RISES: Final = 60
 _RISES_A_RESET: Final = 20
+# In these, a series that stays constant tells something too.
+_PLAIN: Final = [FOLDINGS.index(folding) for folding in (Folding.RATE, Folding.MEAN)]
 
 
 class Fold:
@@ -257,6 +260,7 @@ class Fold:
             self._tell_odd(rows, counts & negative)
             held[~usable] = np.nan
         moved = usable & (delta != 0)
+        self._join(rows, moved)
         newly = where(moved & ((flags & MOVED) == 0))
         stood = None
         if len(newly):
@@ -306,6 +310,24 @@ class Fold:
         end_ms = rows.before_ms.take(at)
         return Stretches(rows.strand.take(at), end_ms - self._hold_ms, end_ms, rows.before.take(at))
 
+    def _join(self, rows: "_Rows", moved: Flags) -> None:
+        """Have series take part at once that begin after their signal has moved.
+
+        All that a new pod shows may be new and constant; one that never gets ready is told by that.
+        """
+        signals, signal_of = self.roster.signals, self.roster.strands["signal"]
+        at = where(moved & ((rows.flags & MOVED) == 0))
+        if len(at):
+            signal = signal_of.take(rows.strand.take(at))
+            np.minimum.at(signals["awake_ms"], signal, rows.time_ms.take(at))
+        new = where(rows.before_ms == NEVER)
+        signal = signal_of.take(rows.strand.take(new))
+        later = signals["awake_ms"].take(signal) < rows.time_ms.take(new)
+        new = new.compress(later & np.isin(signals["folding"].take(signal), _PLAIN))
+        if len(new):
+            self.roster.series["flags"][rows.slot.take(new)] |= MOVED
+            rows.flags[:] = self.roster.series["flags"].take(rows.slot)
+
     def _wake(self, strand: Strands, before: Floats) -> None:
         """Have signals take part whose series move for the first time."""
         signals = self.roster.signals
@@ -315,7 +337,12 @@ class Fold:
         asleep = where(~signals["awake"].take(signal))
         signal = signal.take(asleep)
         mean = signals["folding"].take(signal) == FOLDINGS.index(Folding.MEAN)
-        signals["quiet"][signal] = np.where(mean, before.take(asleep), signals["quiet"][signal])
+        # What a newcomer began with isn't what the others have shown all along.
+        member = self.roster.strands["member"].take(strand.take(asleep))
+        begun_ms = self.roster.members["begun_ms"].take(member)
+        newcomer = begun_ms > signals["born_ms"].take(signal) + self._hold_ms
+        quiet = np.where(newcomer, np.nan, before.take(asleep))
+        signals["quiet"][signal] = np.where(mean, quiet, signals["quiet"][signal])
         signals["awake"][signal] = True
 
     def _watch_behaviour(self, at: Ints, strand: Strands, delta: Floats, value: Floats) -> None:

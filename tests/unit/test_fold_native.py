@@ -364,7 +364,7 @@ def test_nothing_is_left_of_what_is_gone() -> None:
     assert (len(roster.table), len(roster.member_slot)) == sizes[:2]
     used = roster.strand_slots.used - len(roster.strand_slots.free)
     assert used == 1
-    assert len(roster.signal_slot) == 5
+    assert len(roster.signal_slot) == 6
 
 
 def test_buckets_that_are_gone_leave_the_histogram() -> None:

@@ -95,9 +95,30 @@ def test_a_series_that_never_changes_changes_no_signal(
         0,
         30_000,
     ]
+    # It is there from the beginning: what begins later takes part in signals that have moved.
+    scrapes = sorted({0, *scrapes})
     constant = [(name, ms, float(value)) for ms in scrapes]
-    with_it = sorted(samples + constant, key=lambda sample: sample[1])
-    same(folded([with_it], kinds=_KINDS), folded([samples], kinds=_KINDS))
+    other = [(f"other:{member}", ms, 1.0) for ms in scrapes]
+    with_it = sorted(samples + constant + other, key=lambda sample: sample[1])
+    without = sorted(samples + other, key=lambda sample: sample[1])
+    same(folded([with_it], kinds=_KINDS), folded([without], kinds=_KINDS))
+
+
+def test_members_that_begin_later_take_part_also_if_they_never_change() -> None:
+    """All pods are replaced; those that come show no error, and one of them is never ready."""
+    old = every("ready:a", 30_000, [1, 0, 1, 1, 1]) + every("errors_total:a", 30_000, [0, 3, 6, 6])
+    new = [
+        sample
+        for pod, ready in (("b", 1), ("c", 0))
+        for sample in every(f"ready:{pod}", 30_000, [ready] * 13, first_ms=180_000)
+        + every(f"errors_total:{pod}", 30_000, [5] * 13, first_ms=180_000)
+    ]
+    kinds = {"errors_total": MetricKind.COUNTER, "ready": MetricKind.GAUGE}
+    signals = folded(
+        [old, [("ready:a", 150_000, STALE), ("errors_total:a", 150_000, STALE)], new], kinds=kinds
+    )
+    assert [signals["ready"][minute] for minute in range(4, 9)] == [0.5] * 5
+    assert [signals["errors_total"][minute] for minute in range(4, 9)] == [0.0] * 5
 
 
 def forward(fold: Fold, minutes: Sequence[int]) -> None:
