@@ -97,7 +97,7 @@ class Detect(Section):
 
     step_s: int = Field(
         default=60,
-        ge=10,
+        ge=1,
         le=300,
         description="width of a cell of the time grid, unless a rule says",
     )
