@@ -14,7 +14,7 @@ import numpy.typing as npt
 from watchkeep.detectors.absence import Absence, look
 from watchkeep.detectors.arrays import grown, where
 from watchkeep.detectors.columns import COUNTS, FOLDINGS, LARGEST, LATEST, MOVED, NEVER, NOWHERE
-from watchkeep.detectors.quantiles import classic_quantile, native_quantile
+from watchkeep.detectors.quantiles import classic_quantiles, native_quantile
 from watchkeep.detectors.roster import Roster
 from watchkeep.detectors.siblings import Siblings, farthest
 from watchkeep.schemas.signal import Folding
@@ -358,10 +358,15 @@ def _quantiles(
     count = np.zeros(roster.strand_slots.used)
     count[strands.at] = strands.weighted
     count = count.take(buckets.at)
-    for q, slots in ((0.99, buckets.p99), (0.5, buckets.p50)):
-        classic = classic_quantile(q, buckets.firsts, buckets.bound, count)
+    qs = (0.99, 0.5)
+    for q, slots, found in zip(
+        qs,
+        (buckets.p99, buckets.p50),
+        classic_quantiles(qs, buckets.layout, buckets.bound, count),
+        strict=True,
+    ):
         if buckets.native.any():
-            own = native_quantile(q, buckets.firsts, buckets.low, buckets.bound, count)
-            classic = np.where(buckets.native, own, classic)
-        value[slots] = classic
+            own = native_quantile(q, buckets.layout, buckets.low, buckets.bound, count)
+            np.copyto(found, own, where=buckets.native)
+        value[slots] = found
         members[slots] = members[buckets.counted]

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import begins, where
 from watchkeep.detectors.columns import CLASSIC, FOLDINGS, NOWHERE
+from watchkeep.detectors.quantiles import Layout, layout
 from watchkeep.schemas.signal import Folding
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Buckets(NamedTuple):
     Attributes:
         at: int64[k], their strands; `bound`, `low`: float64[k].
         native: bool[h], whether their counts are their own, not of all below the bound.
-        firsts: int64[h], the first bucket of each histogram.
+        layout: which bucket is of which histogram.
         p99, p50, counted: int64[h], the signals of each: its quantiles, and its rate.
     """
 
@@ -29,7 +30,7 @@ class Buckets(NamedTuple):
     bound: npt.NDArray[np.float64]
     low: npt.NDArray[np.float64]
     native: npt.NDArray[np.bool_]
-    firsts: Ints
+    layout: Layout
     p99: Ints
     p50: Ints
     counted: Ints
@@ -60,7 +61,7 @@ def find_buckets(roster: "Roster") -> Buckets:
         columns["le"].take(at).astype(np.float64),
         columns["low"].take(at).astype(np.float64),
         both[slots],
-        firsts,
+        layout(firsts, len(at)),
         slots,
         roster.signals["partner"].take(slots).astype(np.int64),
         np.array(counted, np.int64),

@@ -9,7 +9,8 @@ on a logarithmic scale, except around 0 and between custom bounds.
 Histograms are kept apart in all sums: next to one of 1e30 one of 1 is as exact as alone.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,42 +24,68 @@ _EXACT: Final = 1e-5
 _TIE: Final = 1 - 1e-9
 
 
-def classic_quantile(q: float, firsts: Ints, bound: Floats, count: Floats) -> Floats:
-    """Find a quantile of several classic histograms at once.
+class Layout(NamedTuple):
+    """Which buckets belong to which histogram; they stand one histogram after the other.
+
+    Attributes:
+        firsts, lasts: int64[h], the first and the last bucket of each; each has at least one.
+        owner: int64[k], the histogram of each bucket.
+    """
+
+    firsts: Ints
+    lasts: Ints
+    owner: Ints
+
+
+def layout(firsts: Ints, count: int) -> Layout:
+    """Lay out so many buckets, by the first one of each histogram."""
+    sizes = np.diff(firsts, append=count)
+    return Layout(firsts, firsts + sizes - 1, np.repeat(np.arange(len(firsts)), sizes))
+
+
+def classic_quantiles(
+    qs: Sequence[float], where: Layout, bound: Floats, count: Floats
+) -> list[Floats]:
+    """Find quantiles of several classic histograms at once.
 
     Args:
-        q: in (0, 1).
-        firsts: int64[h], the first bucket of each histogram; each has at least one.
+        qs: each in (0, 1).
+        where: which bucket is whose.
         bound: float64[k], upper bounds, ascending within each histogram.
         count: float64[k], how many observations lie below the bound.
 
     Returns:
-        float64[h]; NaN for histograms without observations, or without a last bucket of +Inf.
+        float64[h] for each; NaN for histograms without observations, or without a last bucket of
+        +Inf.
 
     """
-    owner, lasts = _owners(firsts, len(bound))
+    firsts, lasts, owner = where
     # Rounding and missing scrapes must not make a larger bucket hold less.
     count = _running_max(owner, count)
-    total = count[lasts]
-    rank = q * total
-    at = _reached(count >= (rank * _TIE)[owner], firsts, lasts)
-    is_first, is_last = at == firsts, at == lasts
-    at = np.where(is_last & ~is_first, at - 1, at)  # The last one's bound is infinite.
-    low = np.where(is_first, 0.0, bound[at - 1])
-    below = np.where(is_first, 0.0, count[at - 1])
-    high = bound[at]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inner = low + (high - low) * (rank - below) / (count[at] - below)
-    result = np.where(is_last | (is_first & (high <= 0)), high, inner)
-    return np.where((total > 0) & np.isposinf(bound[lasts]) & (lasts > firsts), result, np.nan)
+    total = count.take(lasts)
+    whole = (total > 0) & np.isposinf(bound.take(lasts)) & (lasts > firsts)
+    found = []
+    for q in qs:
+        rank = q * total
+        at = _reached(count >= (rank * _TIE).take(owner), where)
+        is_first, is_last = at == firsts, at == lasts
+        at = np.where(is_last & ~is_first, at - 1, at)  # The last one's bound is infinite.
+        low = np.where(is_first, 0.0, bound.take(at - 1))
+        below = np.where(is_first, 0.0, count.take(at - 1))
+        high = bound.take(at)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            inner = low + (high - low) * (rank - below) / (count.take(at) - below)
+        result = np.where(is_last | (is_first & (high <= 0)), high, inner)
+        found.append(np.where(whole, result, np.nan))
+    return found
 
 
-def native_quantile(q: float, firsts: Ints, low: Floats, high: Floats, own: Floats) -> Floats:
+def native_quantile(q: float, where: Layout, low: Floats, high: Floats, own: Floats) -> Floats:
     """Find a quantile of several native histograms at once.
 
     Args:
         q: in (0, 1).
-        firsts: int64[h], the first bucket of each histogram; each has at least one.
+        where: which bucket is whose.
         low: float64[k], where a bucket begins.
         high: float64[k], where it ends, ascending within each histogram.
         own: float64[k], its own observations.
@@ -67,12 +94,12 @@ def native_quantile(q: float, firsts: Ints, low: Floats, high: Floats, own: Floa
         float64[h]; NaN for histograms without observations, or without any bound.
 
     """
-    owner, lasts = _owners(firsts, len(own))
+    firsts, _, owner = where
     total = np.add.reduceat(own, firsts)
     share = own / np.where(total > 0, total, 1.0)[owner]
     count = np.cumsum(share)
     count -= (count[firsts] - share[firsts])[owner]
-    at = _reached(count >= q * _TIE, firsts, lasts)
+    at = _reached(count >= q * _TIE, where)
     low, high = low[at], high[at]
     # The zero bucket holds nothing below 0 where no other bucket does, and likewise above.
     number = np.arange(len(own))
@@ -107,16 +134,10 @@ def _is_exponential(low: Floats, high: Floats) -> npt.NDArray[np.bool_]:
     return fits
 
 
-def _owners(firsts: Ints, count: int) -> tuple[Ints, Ints]:
-    """Tell the histogram of each bucket, and the last bucket of each histogram."""
-    sizes = np.diff(firsts, append=count)
-    return np.repeat(np.arange(len(firsts)), sizes), firsts + sizes - 1
-
-
-def _reached(there: npt.NDArray[np.bool_], firsts: Ints, lasts: Ints) -> Ints:
+def _reached(there: npt.NDArray[np.bool_], where: Layout) -> Ints:
     """Find the first bucket of each histogram that is `there`, or its last."""
     numbers = np.where(there, np.arange(len(there)), len(there))
-    return np.minimum(np.minimum.reduceat(numbers, firsts), lasts)
+    return np.minimum(np.minimum.reduceat(numbers, where.firsts), where.lasts)
 
 
 def _running_max(owner: Ints, count: Floats) -> Floats:

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchkeep.detectors.quantiles import classic_quantile, native_quantile
+from watchkeep.detectors.quantiles import Layout, classic_quantiles, layout, native_quantile
 
 Classic = list[tuple[float, float]]  # bound, count of all below it
 Bucket = tuple[float, float, float]  # lower, upper, own count
@@ -82,19 +81,19 @@ def at_an_end(q: float, own: Sequence[float]) -> bool:
 
 def classic_at_once(q: float, histograms: Sequence[Classic]) -> list[float]:
     bound, count = np.array([bucket for buckets in histograms for bucket in buckets]).T
-    found: list[float] = classic_quantile(q, firsts(histograms), bound, count).tolist()
+    found: list[float] = classic_quantiles([q], laid_out(histograms), bound, count)[0].tolist()
     return found
 
 
 def native_at_once(q: float, histograms: Sequence[Native]) -> list[float]:
     low, high, own = np.array([bucket for buckets in histograms for bucket in buckets]).T
-    found: list[float] = native_quantile(q, firsts(histograms), low, high, own).tolist()
+    found: list[float] = native_quantile(q, laid_out(histograms), low, high, own).tolist()
     return found
 
 
-def firsts(histograms: Sequence[Classic] | Sequence[Native]) -> npt.NDArray[np.int64]:
+def laid_out(histograms: Sequence[Classic] | Sequence[Native]) -> Layout:
     sizes = [len(buckets) for buckets in histograms]
-    return np.array([sum(sizes[:number]) for number in range(len(sizes))])
+    return layout(np.array([sum(sizes[:number]) for number in range(len(sizes))]), sum(sizes))
 
 
 @st.composite
@@ -196,7 +195,9 @@ def test_bounds_that_were_rounded_are_those_of_a_schema() -> None:
     """The roster has them as 32-bit floats."""
     ends = (2.0 ** (np.arange(-1600, 1600) / 16)).astype(np.float32).astype(np.float64)
     low, high = ends[:-1], ends[1:]
-    found = native_quantile(0.5, np.arange(len(low)), low, high, np.ones(len(low)))
+    found = native_quantile(
+        0.5, layout(np.arange(len(low)), len(low)), low, high, np.ones(len(low))
+    )
     assert found == pytest.approx(np.sqrt(low * high), rel=1e-12)
 
 
