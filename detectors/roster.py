@@ -7,6 +7,7 @@ members. Series come and go with pods; signals stay.
 Python's loops run over series that are new, never over samples.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
@@ -170,8 +171,10 @@ class Roster:
             self.minute, self.new_this_minute = time_ms // 60_000, 0
         room = max(0, self._settings.new_series_per_minute - self.new_this_minute)
         self.new_this_minute += min(len(new), room)
-        for i in new[room:].tolist():
-            self.refuse("new_series_per_minute", entries[i].entity, shown(entries[i].labels))
+        refused = [entries[i] for i in new[room:].tolist()]
+        first = {entry.entity: entry.labels for entry in reversed(refused)}
+        for entity, times in Counter(entry.entity for entry in refused).items():
+            self.refuse("new_series_per_minute", entity, shown(first[entity]), times)
         allowed: list[int] = new[:room].tolist()
         return allowed
 
