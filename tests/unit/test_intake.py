@@ -138,3 +138,22 @@ def test_no_record_is_larger_than_brokers_take(intake: Intake) -> None:
         known |= {labels.series_id for labels in frame.label_sets}
         assert known.issuperset(frame.series_id.tolist())
         assert known.issuperset(frame.histograms.series_id.tolist())
+
+
+def test_a_label_of_a_megabyte_is_refused_and_the_rest_is_taken(intake: Intake) -> None:
+    message = WriteRequest()
+    add(message, CART | {"path": "x" * 1_000_000}, samples=[(0, 1.0)])
+    add(message, CART, samples=[(0, 2.0)])
+    assert intake.take(message) == {"labels of more than 16384 bytes": 1}
+    (frame,) = drained(intake)
+    assert frame.value.tolist() == [2.0]
+
+
+def test_replicas_of_one_pair_bear_the_pair_s_name(intake: Intake) -> None:
+    message = WriteRequest()
+    who = {"prometheus": "monitoring/k8s", "prometheus_replica": "prometheus-k8s-0"}
+    add(message, CART | who, samples=[(0, 2.0)])
+    intake.take(message)
+    (frame,) = drained(intake)
+    assert frame.senders[0].replica == "monitoring/k8s/prometheus-k8s-0"
+    assert "prometheus_replica" not in parse(frame.label_sets[0].labels)
