@@ -20,7 +20,16 @@ from watchkeep.schemas.entity import EntityKind
 from watchkeep.schemas.frame import LabelSet, MetricKind
 from watchkeep.schemas.labels import METRIC_NAME, SEPARATOR, canonical, parse, series_id, text
 from watchkeep.schemas.settings import Detect
-from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, Signal, foldings
+from watchkeep.schemas.signal import (
+    Dropped,
+    Feed,
+    Folding,
+    Part,
+    Role,
+    Signal,
+    foldings,
+    unit_of,
+)
 from watchkeep.schemas.signal_rules import SignalRules
 
 Ints = npt.NDArray[np.int64]
@@ -61,6 +70,7 @@ STRANDS: Final = {
 MEMBERS: Final = {
     "entity": Field("i4", NOWHERE),
     "named": Field("?", 0),
+    "pod": Field("?", 0),  # Not an exporter that tells something of the entity.
     "begun_ms": Field("i8", NEVER),
     "last_ms": Field("i8", NEVER),
     "ended_ms": Field("i8", NEVER),  # When the last of its series did.
@@ -72,6 +82,7 @@ SIGNALS: Final = {
     # Of P99 its P50, of AVERAGE the RATE of the same family.
     "partner": Field("i4", NOWHERE),
     "page": Field("?", 0),
+    "events": Field("?", 0),  # Its rate counts things that happen, one by one.
     # It takes part once any of its series has moved; until then it was `quiet`.
     "awake": Field("?", 0),
     "awake_ms": Field("i8", LATEST),
@@ -122,7 +133,16 @@ _WANTED_FORMS: Final = tuple(
         b"kube_daemonset_status_desired_number_scheduled",
     )
 )
+_POD_LABELS: Final = (
+    "pod",
+    "exported_pod",
+    "pod_name",
+    "kubernetes_pod_name",
+    "k8s_pod_name",
+    "k8s.pod.name",
+)
 _JOB_FORMS: Final = (_NAME_FORM + b"kube_job_", _NAME_FORM + b"kube_cronjob_")
+_EVENTS: Final = "1/s"
 _NAMED_MAX: Final = 2_000
 _SHOWN_MAX: Final = 300
 
@@ -337,7 +357,7 @@ class Roster:
             return self._limited(entry, labels[METRIC_NAME], "signals_per_entity")
         if feed.part is Part.BUCKET:
             return Place(signal, NOWHERE, float(np.float32(feed.le))), feed.part
-        return Place(signal, self._member(entity, entry)), feed.part
+        return Place(signal, self._member(entity, entry, labels)), feed.part
 
     def _limited(self, entry: LabelSet, metric: str, limit: str) -> int:
         self._refuse(limit, entry.entity, entry)
@@ -395,7 +415,7 @@ class Roster:
             self.signals["awake"][self.signal_slot[presence]] = True
         return slot
 
-    def _member(self, entity: int, entry: LabelSet) -> int:
+    def _member(self, entity: int, entry: LabelSet, labels: dict[str, str]) -> int:
         slot = self.member_slot.get((entity, entry.member))
         if slot is None:
             name = entry.member
@@ -408,6 +428,7 @@ class Roster:
             self.members.grow(slot + 1)
             self.members["entity"][slot] = entity
             self.members["named"][slot] = bool(name)
+            self.members["pod"][slot] = any(labels.get(label) == name for label in _POD_LABELS)
             self.entities["members"][entity] += 1
             self.member_slot[entity, name] = slot
             _put(self.names, slot, name)
@@ -447,6 +468,7 @@ class Roster:
         self.signals["folding"][slot] = FOLDINGS.index(watched.signal.folding)
         self.signals["step_s"][slot] = watched.step_s
         self.signals["page"][slot] = watched.role is Role.PAGE
+        self.signals["events"][slot] = unit_of(watched.signal) == _EVENTS
         self.signals["awake"][slot] = watched.signal.folding not in {Folding.RATE, Folding.MEAN}
         if watched.signal.folding is Folding.RATE:
             self.signals["quiet"][slot] = 0.0
@@ -581,6 +603,7 @@ class Roster:
             self.watched[slot] = old._replace(signal=old.signal._replace(folding=Folding.RATE))
             # The name before stays known, as new series of this kind still come under it.
             self.signal_slot[old.signal._replace(folding=Folding.RATE)] = slot
+            self.signals["events"][slot] = unit_of(self.signal(slot)) == _EVENTS
             self.renewed.append(slot)
         self.signals["folding"][signals] = FOLDINGS.index(Folding.RATE)
         self.signals["quiet"][signals] = 0.0
