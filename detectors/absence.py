@@ -70,8 +70,9 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
     """
     columns, used = roster.entities, roster.entity_slots.used
     entity = where(columns["presence"][:used] != NOWHERE)
-    present = _present(roster, end_ms, hold_ms, used).take(entity)
-    wanted = _wanted(roster, end_ms, hold_ms).take(entity)
+    wanted = _wanted(roster, end_ms, hold_ms)
+    present = _present(roster, end_ms, hold_ms, wanted >= 0).take(entity)
+    wanted = wanted.take(entity)
 
     told = wanted >= 0
     most, cells = columns["most"].take(entity), columns["fewer_cells"].take(entity)
@@ -100,8 +101,8 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
     return Presence(signal, present.astype(np.float64), absence)
 
 
-def _present(roster: Roster, end_ms: int, hold_ms: int, entities: int) -> Ints:
-    """Count the members of each entity that are there."""
+def _present(roster: Roster, end_ms: int, hold_ms: int, told: npt.NDArray[np.bool_]) -> Ints:
+    """Count the members of each entity that are there; pods only where it is told how many."""
     members, used = roster.members, roster.member_slots.used
     entity = members["entity"][:used]
     last_ms, ended_ms = members["last_ms"][:used], members["ended_ms"][:used]
@@ -109,7 +110,8 @@ def _present(roster: Roster, end_ms: int, hold_ms: int, entities: int) -> Ints:
     # A batch may tell of much that comes after the cell.
     there &= (last_ms >= end_ms - hold_ms) & ((last_ms >= ended_ms) | (ended_ms > end_ms))
     there &= members["begun_ms"][:used] < end_ms
-    return np.bincount(entity[there], minlength=entities)
+    there &= members["pod"][:used] | ~told.take(entity)
+    return np.bincount(entity[there], minlength=len(told))
 
 
 def _wanted(roster: Roster, end_ms: int, hold_ms: int) -> Ints:

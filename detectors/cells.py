@@ -244,7 +244,8 @@ def _folded(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> 
     _averages(strands, roster, value, own)
     _quantiles(strands, roster, value, members)
 
-    siblings = farthest(roster.strands, strands.at, strands.signal, own, len(value))
+    once = np.where(signals["events"][: len(value)], 1000 / step_ms, 0.0)
+    siblings = farthest(roster.strands, strands.at, strands.signal, own, once)
 
     absence = None
     if step_ms == roster.step_ms:

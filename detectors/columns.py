@@ -44,6 +44,7 @@ STRANDS: Final = {
 MEMBERS: Final = {
     "entity": Field("i4", NOWHERE),
     "named": Field("?", 0),
+    "pod": Field("?", 0),  # Not an exporter that tells something of the entity.
     "begun_ms": Field("i8", NEVER),
     "last_ms": Field("i8", NEVER),
     "ended_ms": Field("i8", NEVER),  # When the last of its series did.
@@ -55,6 +56,7 @@ SIGNALS: Final = {
     # Of P99 its P50, of AVERAGE the RATE of the same family.
     "partner": Field("i4", NOWHERE),
     "page": Field("?", 0),
+    "events": Field("?", 0),  # Its rate counts things that happen, one by one.
     # It takes part once any of its series has moved; until then it was `quiet`.
     "awake": Field("?", 0),
     "awake_ms": Field("i8", LATEST),

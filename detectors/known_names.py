@@ -1,5 +1,6 @@
 """Metrics that mean something to the fold itself, told by their canonical label sets."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from watchkeep.schemas.labels import METRIC_NAME, SEPARATOR, canonical, parse, series_id
@@ -25,6 +26,15 @@ _WANTED: Final = tuple(
 )
 _JOBS: Final = (_NAME + b"kube_job_", _NAME + b"kube_cronjob_")
 
+_POD_LABELS: Final = (
+    "pod",
+    "exported_pod",
+    "pod_name",
+    "kubernetes_pod_name",
+    "k8s_pod_name",
+    "k8s.pod.name",
+)
+
 
 def is_meta(form: bytes) -> bool:
     """Tell whether Prometheus says it of a scrape, also of one that failed."""
@@ -39,6 +49,11 @@ def tells_wanted(form: bytes) -> bool:
 def is_of_jobs(form: bytes) -> bool:
     """Tell whether it is of jobs, whose pods are meant to end."""
     return form.startswith(_JOBS)
+
+
+def is_pod(name: str, labels: Mapping[str, str]) -> bool:
+    """Tell whether a member is a pod by its labels, not an exporter that tells of its entity."""
+    return any(labels.get(label) == name for label in _POD_LABELS)
 
 
 def totals(form: bytes) -> tuple[int, int]:

@@ -34,19 +34,29 @@ from watchkeep.detectors.columns import (
 )
 from watchkeep.detectors.families import Buckets, find_buckets, find_mates
 from watchkeep.detectors.idtable import IdTable
-from watchkeep.detectors.known_names import is_meta, is_of_jobs, tells_wanted, totals
+from watchkeep.detectors.known_names import is_meta, is_of_jobs, is_pod, tells_wanted, totals
 from watchkeep.detectors.left_out import LeftOut, shown
 from watchkeep.schemas.entity import EntityKind
 from watchkeep.schemas.frame import LabelSet, MetricKind
 from watchkeep.schemas.labels import METRIC_NAME, parse
 from watchkeep.schemas.settings import Detect
-from watchkeep.schemas.signal import Dropped, Feed, Folding, Part, Role, Signal, foldings
+from watchkeep.schemas.signal import (
+    Dropped,
+    Feed,
+    Folding,
+    Part,
+    Role,
+    Signal,
+    foldings,
+    unit_of,
+)
 from watchkeep.schemas.signal_rules import SignalRules
 
 Ints = npt.NDArray[np.int64]
 
 # All members beyond the limit are folded as one of this name.
 OTHERS: Final = "(others)"
+_EVENTS: Final = "1/s"
 
 
 class Watched(NamedTuple):
@@ -240,7 +250,7 @@ class Roster:
             return self._limited(entry, labels[METRIC_NAME], "signals_per_entity")
         if feed.part is Part.BUCKET:
             return Place(signal, NOWHERE, float(np.float32(feed.le))), feed.part
-        return Place(signal, self._member(entity, entry)), feed.part
+        return Place(signal, self._member(entity, entry, labels)), feed.part
 
     def _limited(self, entry: LabelSet, metric: str, limit: str) -> int:
         self.refuse(limit, entry.entity, shown(entry.labels))
@@ -270,7 +280,7 @@ class Roster:
             self.signals["awake"][self.signal_slot[presence]] = True
         return slot
 
-    def _member(self, entity: int, entry: LabelSet) -> int:
+    def _member(self, entity: int, entry: LabelSet, labels: dict[str, str]) -> int:
         slot = self.member_slot.get((entity, entry.member))
         if slot is None:
             name = entry.member
@@ -283,6 +293,7 @@ class Roster:
             self.members.grow(slot + 1)
             self.members["entity"][slot] = entity
             self.members["named"][slot] = bool(name)
+            self.members["pod"][slot] = is_pod(name, labels)
             self.entities["members"][entity] += 1
             self.member_slot[entity, name] = slot
             _put(self.names, slot, name)
@@ -322,6 +333,7 @@ class Roster:
         self.signals["folding"][slot] = FOLDINGS.index(watched.signal.folding)
         self.signals["step_s"][slot] = watched.step_s
         self.signals["page"][slot] = watched.role is Role.PAGE
+        self.signals["events"][slot] = unit_of(watched.signal) == _EVENTS
         self.signals["awake"][slot] = watched.signal.folding not in {Folding.RATE, Folding.MEAN}
         if watched.signal.folding is Folding.RATE:
             self.signals["quiet"][slot] = 0.0
@@ -407,6 +419,7 @@ class Roster:
             self.watched[slot] = old._replace(signal=old.signal._replace(folding=Folding.RATE))
             # The name before stays known, as new series of this kind still come under it.
             self.signal_slot[old.signal._replace(folding=Folding.RATE)] = slot
+            self.signals["events"][slot] = unit_of(self.signal(slot)) == _EVENTS
             self.renewed.append(slot)
         self.signals["folding"][signals] = FOLDINGS.index(Folding.RATE)
         self.signals["quiet"][signals] = 0.0

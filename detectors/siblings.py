@@ -62,7 +62,7 @@ class Siblings(NamedTuple):
         )
 
 
-def farthest(state: Arrays, at: Ints, signal: Ints, value: Floats, signals: int) -> Siblings:
+def farthest(state: Arrays, at: Ints, signal: Ints, value: Floats, once: Floats) -> Siblings:
     """Compare members, and learn how far each usually is.
 
     Args:
@@ -70,12 +70,14 @@ def farthest(state: Arrays, at: Ints, signal: Ints, value: Floats, signals: int)
         at: int64[k], strands.
         signal: int64[k], their signals.
         value: float64[k], what each shows; NaN for those that can't be compared.
-        signals: how many signals there are.
+        once: float64[signals], of rates that count events, that of one event in a cell; else 0.
+            How many there are differs by chance, as much as the root of their number.
 
     Returns:
         Of each signal, by its slot.
 
     """
+    signals = len(once)
     none = np.full(signals, np.nan)
     result = Siblings(np.full(signals, -1), none, none.copy(), none.copy(), none.copy())
     comparable = np.isfinite(value)
@@ -90,6 +92,8 @@ def farthest(state: Arrays, at: Ints, signal: Ints, value: Floats, signals: int)
     group = np.repeat(np.arange(len(firsts)), sizes)
     middle = (value.take(firsts + (sizes - 1) // 2) + value.take(firsts + sizes // 2)) / 2
     spread = np.maximum(_spread(value, firsts, sizes, group), _FLOOR * np.abs(middle))
+    one = once.take(signal.take(firsts))
+    spread = np.maximum(spread, np.sqrt(one * np.maximum(one, middle)))
     off = value - middle.take(group)
     unit = spread.take(group)
     away = np.zeros(len(off))

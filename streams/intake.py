@@ -199,17 +199,19 @@ class Intake:
 
     def _hear(self, found: list[_Series], counts: list[int], times: list[int]) -> None:
         begins = np.cumsum([0, *counts[:-1]], dtype=np.int64)
-        newest: dict[Sender, int] = {}
-        largest = np.maximum.reduceat(np.array(times, np.int64), begins)
-        for series, time_ms in zip(found, largest.tolist(), strict=True):
-            newest[series.sender] = max(newest.get(series.sender, 0), time_ms)
+        at_ms = np.array(times, np.int64)
         if isinstance(self._clock, EventClock):
-            self._clock.advance(max(newest.values()))
+            self._clock.advance(int(at_ms.max()))
         now_ms = self._clock.now_ms()
         latest_ms = now_ms + round(self._settings.future_tolerance_s * 1000)
+        # A sample from the future is refused later; it must not close the cells of all others.
+        largest = np.maximum.reduceat(np.where(at_ms > latest_ms, 0, at_ms), begins)
+        newest: dict[Sender, int] = {}
+        for series, time_ms in zip(found, largest.tolist(), strict=True):
+            newest[series.sender] = max(newest.get(series.sender, 0), time_ms)
         for (cluster, replica), time_ms in newest.items():
             known = self._senders.get((cluster, replica))
-            newest_ms = max(min(time_ms, latest_ms), known.newest_ms if known else 0)
+            newest_ms = max(time_ms, known.newest_ms) if known else time_ms or latest_ms
             self._senders[cluster, replica] = SenderTime(cluster, replica, newest_ms, now_ms)
 
     def _buffer(self, found: list[_Series], counts: list[int], rows: Samples | Histograms) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.schemas.frame import Frame, FrameKind, decode
+from watchkeep.schemas.frame import Frame, FrameKind, decode, shard_of
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.window import Window
 from watchkeep.shop.frames import frames
@@ -25,11 +25,11 @@ def kinds_of(*names: str, **changed: object) -> dict[str, Kind]:
     return {name: shipped()[name].model_copy(update=changed) for name in names}
 
 
-def frames_of(shop: Shop, samples_max: int = 500) -> Iterator[Sent]:
-    """Decode the frames of shards that get samples: others have nothing to tell."""
+def frames_of(shop: Shop, samples_max: int = 500, entity: str = "") -> Iterator[Sent]:
+    """Decode the frames of shards that get samples, or of an entity's: others tell nothing."""
     busy = set()
     for record in frames(shop, samples_max):
-        if record.samples:
+        if record.samples and (not entity or record.shard == shard_of(entity)):
             busy.add(record.shard)
         if record.shard in busy:
             yield record.shard, decode(record.value)
@@ -111,6 +111,11 @@ class Told:
             for signal_id, cells in zip(cluster.ids["id"], cluster.state["cells"], strict=False)
             if signal_id
         }
+
+    def members(self) -> set[str]:
+        """Name the members of all entities that are known now."""
+        clusters = [c for shard in self.shards.values() for c in shard.clusters.values()]
+        return {name for cluster in clusters for name in cluster.fold.roster.names}
 
     def drops(self) -> dict[str, int]:
         """Count the samples that were not folded, by reason."""

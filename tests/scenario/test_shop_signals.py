@@ -1,8 +1,10 @@
 """What befalls a platform, as signals: pods that come, go, restart, are ill, or are missed."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,15 +25,22 @@ from small_shop import PLAIN
 from watchkeep.detectors.absence import Gone
 from watchkeep.detectors.cells import Cell
 from watchkeep.detectors.fold import Fold
-from watchkeep.schemas.frame import Frame, SenderTime
+from watchkeep.schemas.frame import Frame
 from watchkeep.schemas.window import Direction
 from watchkeep.shop.blueprint import SMALL, Blueprint, Service
 from watchkeep.shop.kinds import Dial, Effect, Kind, Target
 from watchkeep.shop.model import Shop
+from watchkeep.shop.plan import Change
 from watchkeep.shop.strikes import workload
 
-DEPLOYS = kinds_of("idle-deploy", "planned-restart")
-NOISY = replace(SMALL, lean=False)
+NOISY = Blueprint(
+    nodes=2,
+    users=120.0,
+    services={
+        "frontend": Service(2, 0.03, 0.004, calls={"catalog": 1.5}),
+        "catalog": Service(3, 0.015, 0.003),
+    },
+)
 FIFTY = Blueprint(
     nodes=4,
     users=120.0,
@@ -43,24 +52,46 @@ FIFTY = Blueprint(
 )
 # Pods show these first when there is something to count, so new pods show nothing of them.
 APPEAR = ("http_requests_total{", "istio_requests_total{", "http_client_requests_total{")
+MEMORY = re.compile("memory|rss|memstats")
 
 
 def whole_minute(time_ms: int) -> int:
     return time_ms // MINUTE_MS * MINUTE_MS
 
 
-@pytest.mark.parametrize(("blueprint", "seed"), [(SMALL, 1), (SMALL, 2), (SMALL, 3), (NOISY, 4)])
-def test_a_deploy_loses_no_history_of_any_signal(blueprint: Blueprint, seed: int) -> None:
-    shop = Shop(seed, 0.17, blueprint=blueprint, kinds=DEPLOYS)
+class Deployed(NamedTuple):
+    """A shop whose pods are replaced now and then, and what was told of it.
+
+    Attributes:
+        changes: the replacements; `cells`: what the channel had learnt at each, and at the end.
+    """
+
+    shop: Shop
+    changes: list[Change]
+    told: Told
+    cells: list[dict[int, int]]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(SMALL, 1), (SMALL, 2), (NOISY, 4)],
+    ids=["lean 1", "lean 2", "noisy 4"],
+)
+def deployed(request: pytest.FixtureRequest) -> Deployed:
+    blueprint, seed = request.param
+    shop = Shop(seed, 0.165, blueprint=blueprint, kinds=kinds_of("idle-deploy", "planned-restart"))
     changes = [c for c in shop.changes if c.kind in {"deploy", "restart"}]
-    assert changes
     seen, cells, due = Told(), [], [c.at_ms for c in changes]
     for shard, frame in frames_of(shop, 500 if blueprint.lean else 2_000):
         seen.apply(shard, frame)
         if due and frame.gateway_ms >= due[0]:
             due.pop(0)
             cells.append(seen.cells())
-    cells.append(seen.cells())
+    return Deployed(shop, changes, seen, [*cells, seen.cells()])
+
+
+def test_a_deploy_loses_no_history_of_any_signal(deployed: Deployed) -> None:
+    shop, changes, seen, cells = deployed
     end_ms = max(max(values) for values in seen.values.values() if values)
     for change in changes:
         begin_ms = whole_minute(change.at_ms)
@@ -71,39 +102,39 @@ def test_a_deploy_loses_no_history_of_any_signal(blueprint: Blueprint, seed: int
             for name, values in seen.of(workload(change.what)).items()
             if all(at_ms in values for at_ms in before) and not any(a in name for a in APPEAR)
         }
-        assert len(signals) >= (5 if blueprint.lean else 40)
+        assert len(signals) >= (5 if shop.blueprint.lean else 40)
         missing = {n: [a for a in after if a not in values] for n, values in signals.items()}
         assert not {name: times for name, times in missing.items() if times}
+    assert len(cells) >= 2
     for earlier, later in pairwise(cells):
         assert not [seen.signals[s] for s, count in earlier.items() if later[s] < count]
-    # The members of before are forgotten by the end, and the signals are not.
+        learnt = [s for s, count in earlier.items() if count]
+        assert len([s for s in learnt if later[s] > earlier[s]]) > 0.9 * len(learnt)
+    # By the end the pods of before are forgotten.
     first = changes[0]
     assert end_ms - first.at_ms > 71 * MINUTE_MS
-    now = {
-        member
-        for s in seen.shards.values()
-        for c in s.clusters.values()
-        for member in c.fold.roster.names
-    }
-    old = {
-        p.name
-        for p in shop.plan.pods
-        if p.workload == first.what and p.end_ms <= first.at_ms + 5 * MINUTE_MS
-    }
-    assert old
-    assert not old & now
+    by_ms = first.at_ms + 5 * MINUTE_MS
+    pods = {p.name: p.end_ms <= by_ms for p in shop.plan.pods if p.workload == first.what}
+    assert any(pods.values())
+    assert {name for name, gone in pods.items() if not gone} <= seen.members()
+    assert not {name for name, gone in pods.items() if gone} & seen.members()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_deploy_opens_no_window_but_for_memory_that_is_less(seed: int) -> None:
-    seen = told(frames_of(Shop(seed, 0.17, blueprint=SMALL, kinds=DEPLOYS)))
-    assert not [
-        (window.entity, evidence.signal, evidence.peak_score)
-        for window in seen.windows
+def test_a_deploy_opens_no_window_but_for_memory_that_is_less(deployed: Deployed) -> None:
+    """Fresh containers have less of it; noise of its own opens windows at other times."""
+    opened = {
+        (evidence.metric, evidence.direction)
+        for window in deployed.told.windows
+        if any(
+            c.at_ms - MINUTE_MS <= window.onset_ms <= c.at_ms + 10 * MINUTE_MS
+            and window.entity == workload(c.what)
+            for c in deployed.changes
+        )
+        or deployed.shop.blueprint.lean
         for evidence in window.evidence
-        if evidence.metric != "container_memory_working_set_bytes"
-        or evidence.direction is not Direction.BELOW
-    ]
+    }
+    odd = [(m, d) for m, d in opened if not MEMORY.search(m) or d is not Direction.BELOW]
+    assert not odd
 
 
 @pytest.fixture
@@ -134,7 +165,7 @@ def farthest_of(folds: list[tuple[Fold, Cell]]) -> str:
     return max(found)[1]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 3, 5])
 def test_one_bad_pod_of_fifty_is_ranked_first_and_named(
     seed: int, cells: list[tuple[Fold, Cell]]
 ) -> None:
@@ -166,7 +197,7 @@ def test_a_container_s_restart_gives_no_spike() -> None:
         minutes=(50, 50),
         effects=(Effect(what=Dial.RESTARTS, size=4),),
     )
-    shop = Shop(5, 0.16, blueprint=NOISY, kinds={"restarts": kind})
+    shop = Shop(5, 0.155, blueprint=NOISY, kinds={"restarts": kind})
     (strike,) = shop.strikes
     again = [
         life.start_ms
@@ -174,7 +205,8 @@ def test_a_container_s_restart_gives_no_spike() -> None:
         if life.restarts and shop.plan.pods[life.pod].workload == "catalog"
     ]
     assert len(again) >= 3
-    signals = told(frames_of(shop, 2_000)).of(workload("catalog"))
+    catalog = workload("catalog")
+    signals = told(frames_of(shop, 2_000, catalog)).of(catalog)
     took = "http_request_duration_seconds"
     names = [
         "rate(http_requests_total{code=2xx})",
@@ -195,11 +227,11 @@ def test_a_container_s_restart_gives_no_spike() -> None:
 
 
 SCALED = Blueprint(
-    nodes=3,
+    nodes=2,
     users=120.0,
     services={
         "frontend": Service(2, 0.03, 0.004, calls={"cart": 4.0}),
-        "cart": Service(2, 0.008, 0.006, pods_max=9),
+        "cart": Service(2, 0.008, 0.009, pods_max=9),
     },
 )
 CART = workload("cart")
@@ -208,12 +240,12 @@ CART = workload("cart")
 @pytest.fixture(scope="module")
 def scaled() -> tuple[Shop, list[Sent]]:
     """A shop that scales in at night by itself."""
-    shop = Shop(6, 0.15, blueprint=SCALED, kinds={})
-    return shop, list(frames_of(shop, 2_000))
+    shop = Shop(6, 0.13, blueprint=SCALED, kinds={})
+    return shop, list(frames_of(shop, 2_000, CART))
 
 
-def members_after(shop: Shop, time_ms: int) -> list[str]:
-    return [p.name for p in shop.plan.pods if p.workload == "cart" and p.end_ms > time_ms]
+def members_until(shop: Shop, time_ms: int) -> list[str]:
+    return [p.name for p in shop.plan.pods if p.workload == "cart" and p.end_ms >= time_ms]
 
 
 def test_a_scale_down_is_no_absence(scaled: tuple[Shop, list[Sent]]) -> None:
@@ -223,7 +255,7 @@ def test_a_scale_down_is_no_absence(scaled: tuple[Shop, list[Sent]]) -> None:
     seen = told(sent)
     assert not seen.seen("absence")
     counts = list(seen.of(CART)["mean(watchkeep_members)"].values())
-    assert counts[60] - counts[-1] == len(scales)
+    assert counts[0] - counts[-1] == len(scales)
 
 
 def test_a_pod_that_is_missing_though_it_is_wanted_is_an_absence(
@@ -231,7 +263,7 @@ def test_a_pod_that_is_missing_though_it_is_wanted_is_an_absence(
 ) -> None:
     shop, sent = scaled
     from_ms = shop.start_ms + 120 * MINUTE_MS
-    lost = members_after(shop, shop.end_ms - 1)[:1]
+    lost = members_until(shop, shop.end_ms)[:1]
     seen = told(without(sent, CART, set(lost), from_ms))
     assert set(seen.seen("absence")) == {(CART, "", Gone.MEMBER)}
     opened = [w for w in seen.opened() if any(e.channel == "absence" for e in w.evidence)]
@@ -246,12 +278,13 @@ def test_an_entity_whose_members_all_vanish_is_an_absence(
 ) -> None:
     shop, sent = scaled
     from_ms = shop.start_ms + 120 * MINUTE_MS
-    seen = told(without(sent, CART, set(members_after(shop, from_ms)), from_ms))
+    seen = told(without(sent, CART, set(members_until(shop, from_ms)), from_ms))
     assert set(seen.seen("absence")) == {(CART, "", Gone.ENTITY)}
     (window,) = [w for w in seen.opened() if any(e.channel == "absence" for e in w.evidence)]
     assert window.detected_ms <= from_ms + 12 * MINUTE_MS
     evidence = next(e for e in window.evidence if e.channel == "absence")
-    assert (evidence.observed, evidence.expected) == (0, len(members_after(shop, shop.end_ms - 1)))
+    assert evidence.observed == 0
+    assert len(members_until(shop, shop.end_ms)) <= evidence.expected <= 9
 
 
 def of_replica(frame: Frame, name: str) -> bool:
@@ -276,29 +309,38 @@ def stopped(sent: list[Sent], name: str, from_ms: int, until_ms: int) -> Iterato
             yield shard, replace(frame, senders=senders)
 
 
+def alone(sent: list[Sent], name: str) -> Iterator[Sent]:
+    """Leave out all that others than one replica send."""
+    for shard, frame in sent:
+        if of_replica(frame, name) or not is_data(frame):
+            yield (
+                shard,
+                replace(frame, senders=tuple(s for s in frame.senders if s.replica == name)),
+            )
+
+
 def test_a_pair_is_folded_as_one_sender() -> None:
-    one = told(frames_of(Shop(7, 0.1, blueprint=SMALL, kinds={})))
-    sent = list(frames_of(Shop(7, 0.1, blueprint=SMALL, kinds={}, replicas=2)))
-    pair = told(sent)
+    sent = list(frames_of(Shop(7, 0.06, blueprint=SMALL, kinds={}, replicas=2)))
     names = {s.replica for _, frame in sent for s in frame.senders}
     assert len(names) == 2
+    pair, one = told(sent), told(alone(sent, min(names)))
     standby = [frame for _, frame in sent if is_data(frame) and not of_replica(frame, min(names))]
     assert pair.drops() == {"standby_replica": sum(len(f.series_id) for f in standby)}
     assert not one.drops()
-    for signal_id, values in one.values.items():
-        # A pair's log ends with other frames, so the last cell may not have closed.
-        common = sorted(values.keys() & pair.values[signal_id].keys())
-        assert len(common) >= len(values) - 2
-        assert [pair.values[signal_id][t] for t in common] == pytest.approx(
-            [values[t] for t in common], rel=1e-9
-        )
+    assert len(one.values) > 30
+    assert pair.values == one.values
+    other = told(frames_of(Shop(7, 0.06, blueprint=SMALL, kinds={})))
+    for signal_id, values in other.values.items():
+        # Its frames are cut at other times, and a cell is filled up with what was said last.
+        mean = np.mean(list(values.values()))
+        assert np.mean(list(pair.values[signal_id].values())) == pytest.approx(mean, rel=0.01)
 
 
 def test_when_the_elected_one_stops_the_other_takes_over_without_gap_or_double() -> None:
-    shop = Shop(7, 0.1, blueprint=SMALL, kinds={}, replicas=2)
+    shop = Shop(7, 0.06, blueprint=SMALL, kinds={}, replicas=2)
     sent = list(frames_of(shop))
     first = min(s.replica for _, frame in sent for s in frame.senders)
-    from_ms = shop.start_ms + 60 * MINUTE_MS + 7_000
+    from_ms = shop.start_ms + 50 * MINUTE_MS + 7_000
     until_ms = from_ms + 10 * MINUTE_MS
     whole, cut = told(sent), told(stopped(sent, first, from_ms, until_ms))
     assert 0 < cut.drops()["standby_replica"] < whole.drops()["standby_replica"] * 1.1
@@ -363,10 +405,7 @@ def test_a_sample_from_the_future_is_refused_and_told_whose_it_was() -> None:
     row = frame.series_id.tolist().index(whose.series_id)
     time_ms = frame.time_ms.copy()
     time_ms[row] += 60 * MINUTE_MS
-    tolerance_ms = frame.gateway_ms + MINUTE_MS
-    (sender,) = frame.senders
-    ahead = SenderTime(sender.cluster, sender.replica, tolerance_ms, sender.heard_ms)
-    odd = replace(frame, time_ms=time_ms, senders=(ahead,))
+    odd = replace(frame, time_ms=time_ms)
     seen = told([*sent[:at], (shard, odd), *sent[at + 1 :]])
     missed = np.arange(len(time_ms)) != row
     expected = told([*sent[:at], (shard, kept(frame, missed)), *sent[at + 1 :]])
@@ -374,9 +413,7 @@ def test_a_sample_from_the_future_is_refused_and_told_whose_it_was() -> None:
     (cluster,) = seen.shards[shard].clusters.values()
     assert cluster.fold.blamed["clock_ahead"] == (
         f"{whose.entity} {whose.member}",
-        tolerance_ms,
+        frame.senders[0].newest_ms,
     )
     assert cluster.fold.roster.series["last_ms"].max() < newest_ms(sent[-1][1]) + MINUTE_MS
-    assert {k: dict(v) for k, v in seen.values.items()} == {
-        k: dict(v) for k, v in expected.values.items()
-    }
+    assert seen.values == expected.values
