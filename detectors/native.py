@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import begins, where
 from watchkeep.detectors.columns import COUNTS, KIND_SHIFT, NEVER, NOWHERE
-from watchkeep.detectors.roster import Place, Roster
+from watchkeep.detectors.places import Place
+from watchkeep.detectors.roster import Roster
 from watchkeep.schemas.frame import Frame
 from watchkeep.schemas.histograms import STALE_BITS, Histograms
 

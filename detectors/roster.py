@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Slots, where
 from watchkeep.detectors.columns import (
-    CLASSIC,
     COUNTS,
     ENTITIES,
     FOLDINGS,
@@ -36,6 +35,7 @@ from watchkeep.detectors.families import Buckets, find_buckets, find_mates
 from watchkeep.detectors.idtable import IdTable
 from watchkeep.detectors.known_names import is_meta, is_of_jobs, is_pod, tells_wanted, totals
 from watchkeep.detectors.left_out import LeftOut, shown
+from watchkeep.detectors.places import Native, Place
 from watchkeep.schemas.entity import EntityKind
 from watchkeep.schemas.frame import LabelSet, MetricKind
 from watchkeep.schemas.labels import METRIC_NAME, parse
@@ -75,35 +75,6 @@ class Watched(NamedTuple):
     step_s: int
     folded: tuple[str, ...]
     example: bytes
-
-
-class Place(NamedTuple):
-    """What a strand is found by.
-
-    Attributes:
-        le: a bucket's upper bound; `low`: where a native histogram's begins.
-    """
-
-    signal: int
-    member: int
-    le: float = 0.0
-    low: float = CLASSIC
-
-
-class Native(NamedTuple):
-    """A native histogram: the signals and the member it feeds, and its buckets' slots so far.
-
-    Attributes:
-        count_id, sum_id: the series that its classic form has.
-    """
-
-    p99: int
-    average: int
-    rate: int
-    member: int
-    count_id: int
-    sum_id: int
-    buckets: list[int]
 
 
 class Roster:

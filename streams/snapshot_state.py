@@ -15,7 +15,8 @@ from watchkeep.detectors.arrays import Arrays, Slots
 from watchkeep.detectors.cells import Grid, Open
 from watchkeep.detectors.idtable import IdTable
 from watchkeep.detectors.left_out import Refused, Unwatched
-from watchkeep.detectors.roster import Native, Roster, Watched
+from watchkeep.detectors.places import Native
+from watchkeep.detectors.roster import Roster, Watched
 from watchkeep.detectors.windows import new_runs
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Folding, Role, Signal
