@@ -1,10 +1,10 @@
 """`make bench-fold`: how many raw samples a CPU second folds, and what memory a series takes.
 
 The series are those of a fleet of services (see fleet.py), or of copies of the simulated shop,
-which has few pods and few buckets, and so a signal for every three series; in 64 shards as in life,
-a sample of each every 30 s; cells of a minute close as time goes on. CPU time is that of folding
-alone: frames are made beforehand. `samples_per_cpu_s` is with full frames, as in catching up;
-`samples_per_cpu_s_a_scrape` with those of one scrape each, which are small where series are few.
+which has few pods and few buckets, and so a signal for every three series; in the shards that they
+would have, a sample of each every 30 s. A scrape of a shard is a frame, or several of 8,192
+samples; cells of a minute close as time goes on. CPU time is that of folding alone: frames are made
+beforehand.
 
 `bytes_per_series` is what the columns of series and strands take, in open cells too; label sets are
 not held at all. `bytes_per_signal` is everything else by which the process has grown.
@@ -32,7 +32,6 @@ from watchkeep.detectors.fold import Fold
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.frame import (
     SAMPLES_MAX,
-    SHARDS,
     Frame,
     FrameKind,
     LabelSet,
@@ -98,29 +97,15 @@ def _shops() -> Iterator[Labelled]:
 _LIKE: Final[dict[str, Callable[[], Iterator[Labelled]]]] = {"fleet": fleet, "shop": _shops}
 
 
-def _frames(
-    plan: Plan, counts: npt.NDArray[np.bool_], scrapes: range, together: int
-) -> Iterator[Frame]:
-    """Make the frames of scrapes of a shard; so many scrapes come together."""
-    for first in scrapes[::together]:
-        some = range(first, min(first + together, scrapes.stop))
-        columns = [_scrape(plan, counts, number) for number in some]
-        time_ms, value = (np.concatenate(column) for column in zip(*columns, strict=True))
-        ids = np.tile(plan.ids, len(some))
-        for begin in range(0, len(ids), SAMPLES_MAX):
-            part = slice(begin, begin + SAMPLES_MAX)
-            newest_ms = int(time_ms[part].max())
-            sender = SenderTime("bench", "", newest_ms, newest_ms)
-            yield Frame(
-                FrameKind.DATA,
-                "bench",
-                newest_ms,
-                "r",
-                (sender,),
-                ids[part],
-                time_ms[part],
-                value[part],
-            )
+def _frames(plan: Plan, counts: npt.NDArray[np.bool_], number: int) -> Iterator[Frame]:
+    """Make the frames of one scrape of a shard."""
+    time_ms, value = _scrape(plan, counts, number)
+    for begin in range(0, len(plan.ids), SAMPLES_MAX):
+        part = slice(begin, begin + SAMPLES_MAX)
+        newest_ms = int(time_ms[part].max())
+        sender = SenderTime("bench", "", newest_ms, newest_ms)
+        columns = (plan.ids[part], time_ms[part], value[part])
+        yield Frame(FrameKind.DATA, "bench", newest_ms, "r", (sender,), *columns)
 
 
 def _scrape(
@@ -151,19 +136,16 @@ def _measure(like: str, size: int, scrapes: int) -> dict[str, Any]:
     begun_s = time.process_time()
     counts = {shard: _learn(folds[shard], plan) for shard, plan in plans.items()}
     learnt_s = time.process_time() - begun_s
-    _run(plans, folds, counts, range(6), 1)
+    _run(plans, folds, counts, range(6))
     used = _held() - before - sum(mask.nbytes for mask in counts.values())
     signals = sum(len(fold.roster.signal_slot) for fold in folds.values())
     series_bytes = sum(fold.nbytes for fold in folds.values())
     console.print(f"learnt in {learnt_s:.1f} s of CPU time")
-    live_s, samples = _run(plans, folds, counts, range(6, 6 + scrapes), 1)
-    together = max(1, SAMPLES_MAX * SHARDS // size)
-    full = range(6 + scrapes, 6 + scrapes * (1 + min(together, 2)))
-    full_s, more = _run(plans, folds, counts, full, together)
+    spent_s, samples, frames = _run(plans, folds, counts, range(6, 6 + scrapes))
     return {
         "series": size,
-        "samples_per_cpu_s": round(more / full_s),
-        "samples_per_cpu_s_a_scrape": round(samples / live_s),
+        "samples_per_cpu_s": round(samples / spent_s),
+        "samples_a_frame": round(samples / frames),
         "bytes_per_series": round(series_bytes / size, 1),
         "bytes_per_signal": round((used - series_bytes) / signals),
         "signals": signals,
@@ -176,20 +158,15 @@ def _held() -> int:
 
 
 def _run(
-    plans: dict[int, Plan],
-    folds: dict[int, Fold],
-    counts: dict[int, Any],
-    scrapes: range,
-    together: int,
-) -> tuple[float, int]:
-    """Fold scrapes of all shards; return the CPU time, and how many samples there were."""
-    spent_s, samples = 0.0, 0
-    for first in scrapes[::together]:
-        some = range(first, min(first + together, scrapes.stop))
+    plans: dict[int, Plan], folds: dict[int, Fold], counts: dict[int, Any], scrapes: range
+) -> tuple[float, int, int]:
+    """Fold scrapes of all shards; return the CPU time, and how many samples and frames."""
+    spent_s, samples, made = 0.0, 0, 0
+    for number in scrapes:
         frames = [
             (folds[shard], frame)
             for shard, plan in plans.items()
-            for frame in _frames(plan, counts[shard], some, together)
+            for frame in _frames(plan, counts[shard], number)
         ]
         begun_s = time.process_time()
         for fold, frame in frames:
@@ -198,7 +175,8 @@ def _run(
                 pass
         spent_s += time.process_time() - begun_s
         samples += sum(len(frame.series_id) for _, frame in frames)
-    return spent_s, samples
+        made += len(frames)
+    return spent_s, samples, made
 
 
 def main() -> int:
