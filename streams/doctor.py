@@ -50,6 +50,9 @@ _REASONS: Final[Mapping[str, str]] = {
     "label that gateway.replica_labels names",
     "before_1970": "see which exporter sets such times",
     "negative_counter": "tell its kind with a rule: what goes below zero is no counter",
+    "buckets_per_histogram": "see which exporter changes the bounds of its native histograms: of "
+    "each, 400 buckets are folded",
+    "no_histogram": "see which exporter calls a series a histogram and sends plain samples",
     "too_large": "see which exporter sends such values; none is real",
     "unknown_series": "wait ten minutes after a start in the middle of the log; labels are sent "
     "again by then",

@@ -196,3 +196,11 @@ class Shard:
     def drops(self) -> Counter[str]:
         """Count the samples that were not folded, by reason."""
         return sum((cluster.fold.drops for cluster in self.clusters.values()), Counter[str]())
+
+    def refusals(self) -> Counter[str]:
+        """Count what limits have refused."""
+        refused: Counter[str] = Counter()
+        for cluster in self.clusters.values():
+            for (limit, _), told in cluster.fold.roster.left_out.refused.items():
+                refused[limit] += told.times
+        return refused

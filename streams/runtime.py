@@ -30,7 +30,7 @@ from watchkeep.streams.places import Standing, guard, record_hash, standings
 from watchkeep.streams.ports import Place, Record, Sink, Source, Span
 from watchkeep.streams.stores import DetectStore, Snapshot
 from watchkeep.streams.topics import ANOMALIES
-from watchkeep.streams.vitals import APPLIED, DROPPED, SNAPSHOT_BYTES, VITALS
+from watchkeep.streams.vitals import APPLIED, DROPPED, LIMITED, SNAPSHOT_BYTES, VITALS
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ _HAND_OVER_S: Final = 2.0
 _KEPT_S: Final = 60.0
 # People who look up what is watched see what was so long ago at most.
 _COUNTED_S: Final = 60.0
+_STANDBY: Final = "standby_replica"
 # So many records are tried with care, one round trip to the store each, until a snapshot makes
 # sure that they are behind.
 _TRIED_MAX: Final = 1_000
@@ -359,9 +360,14 @@ class Worker:
         drops = self.drops()
         for reason, count in drops.items():
             DROPPED.labels(reason).set(count)
+        shards = [partition.shard for partition in self._partitions.values()]
+        for limit, count in sum((s.refusals() for s in shards), Counter[str]()).items():
+            LIMITED.labels(limit).set(count)
+        # Of a pair one is always left out.
+        del drops[_STANDBY]
         if drops != self._drops:
             told = ", ".join(f"{reason} {count}" for reason, count in sorted(drops.items()))
-            log.warning("samples not folded so far: %s", told)
+            log.warning("samples not folded so far: %s; `watchkeep doctor` says why", told)
             self._drops = drops
 
 

@@ -36,6 +36,11 @@ APPLIED: Final = prometheus_client.Counter(
 DROPPED: Final = prometheus_client.Gauge(
     "watchkeep_dropped_samples", "Samples that were not folded since the start.", ["reason"]
 )
+LIMITED: Final = prometheus_client.Gauge(
+    "watchkeep_limit_refusals",
+    "What a limit of detect has refused since the states began: series, or members folded as one.",
+    ["limit"],
+)
 REFUSED: Final = prometheus_client.Counter(
     "watchkeep_refused_series", "Series refused by the gateway.", ["reason"]
 )
