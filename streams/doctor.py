@@ -52,7 +52,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "negative_counter": "tell its kind with a rule: what goes below zero is no counter",
     "buckets_per_histogram": "see which exporter changes the bounds of its native histograms: of "
     "each, 400 buckets are folded",
-    "no_histogram": "see which exporter calls a series a histogram and sends plain samples",
+    "no_histogram": "see which exporter sends native histograms of what it calls something else",
     "too_large": "see which exporter sends such values; none is real",
     "unknown_series": "wait ten minutes after a start in the middle of the log; labels are sent "
     "again by then",
