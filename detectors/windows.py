@@ -240,11 +240,14 @@ class Windows:
             score = float(view.scores.score[row])
             if math.isnan(score):
                 continue
+            stronger = abs(score) > abs(seen.peak_score)
+            if not stronger and self._member(view, row) != seen.member:
+                continue  # It is another member that is farthest now, and an ordinary one.
             seen.observed, seen.score = float(view.observed[row]), score
             seen.expected = float(view.scores.expected[row])
             seen.spread = float(view.scores.spread[row])
             seen.members = int(cell.members[row])
-            if abs(score) > abs(seen.peak_score):
+            if stronger:
                 seen.peak, seen.peak_ms, seen.peak_score = seen.observed, cell.begin_ms, score
                 seen.member = self._member(view, row)
                 seen.reason = view.reasons.get(slot, seen.reason)

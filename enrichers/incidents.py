@@ -57,23 +57,25 @@ def _begun(window: Window) -> Incident:
 
 
 def merged(known: Iterable[Evidence], new: Iterable[Evidence]) -> tuple[Evidence, ...]:
-    """Merge evidence by signal: the latest observation, the earliest begin, the highest peak.
+    """Merge evidence by signal and channel: latest observation, earliest begin, highest peak.
 
     Returns:
         At most `EVIDENCE_MAX` signals, the strongest first.
     """
-    by_signal = {evidence.signal: evidence for evidence in known}
+    by_name = {(evidence.signal, evidence.channel): evidence for evidence in known}
     for evidence in new:
-        before = by_signal.get(evidence.signal, evidence)
+        name = (evidence.signal, evidence.channel)
+        before = by_name.get(name, evidence)
         highest = max(before, evidence, key=lambda e: abs(e.peak_score))
-        by_signal[evidence.signal] = evidence.model_copy(
+        by_name[name] = evidence.model_copy(
             update={
                 "since_ms": min(before.since_ms, evidence.since_ms),
                 "peak": highest.peak,
                 "peak_ms": highest.peak_ms,
                 "peak_score": highest.peak_score,
                 "direction": highest.direction,
+                "member": highest.member,
             }
         )
-    ordered = sorted(by_signal.values(), key=lambda e: (-abs(e.peak_score), e.signal))
+    ordered = sorted(by_name.values(), key=lambda e: (-abs(e.peak_score), e.signal, e.channel))
     return tuple(ordered[:EVIDENCE_MAX])

@@ -4,6 +4,7 @@ It tells what was observed and nothing about causes. Names are untrusted, so eac
 `plain`.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from watchkeep.schemas.alert import Alert, AlertState, Explanation, Incident
@@ -40,24 +41,29 @@ def alert_of(incident: Incident) -> Alert:
 def explain(incident: Incident) -> Explanation:
     """Tell what was observed, expected, since when, how strong, and in which signals."""
     title = plain(Entity.from_key(incident.entity).title)
-    strongest, *others = incident.evidence
+    # That somebody is missing says more than how unusual the count is.
+    seen = sorted(_told_once(incident.evidence), key=lambda evidence: not evidence.reason)
+    strongest, *others = seen
     if incident.state is AlertState.RESOLVED:
         summary = (
             f"{title} is back to normal after {duration(_duration_s(incident) or 0)}. "
-            f"At its peak, {clock_time(strongest.peak_ms)}, {_name(strongest)} was "
-            f"{_number(strongest.peak, strongest.unit)}, {_strength(strongest)}."
+            f"At its peak, {clock_time(strongest.peak_ms)}, {_peak(strongest)}."
         )
     else:
-        also = f"; {_signals(len(others))} more did too" if others else ""
-        summary = (
-            f"{title} is abnormal since {clock_time(incident.onset_ms)}: {_name(strongest)} "
-            f"reached {_number(strongest.peak, strongest.unit)} where {_band(strongest)} was "
-            f"expected, {_strength(strongest)}{also}."
-        )
-    lines = [_line(evidence) for evidence in incident.evidence[:LINES_MAX]]
-    if len(incident.evidence) > LINES_MAX:
-        lines.append(f"and in {_signals(len(incident.evidence) - LINES_MAX)} more")
+        also = f"; {_signals(len(others))} more {_do(len(others))} unusual too" if others else ""
+        since = clock_time(incident.onset_ms)
+        summary = f"{title} is abnormal since {since}: {_finding(strongest)}{also}."
+    over = incident.state is AlertState.RESOLVED
+    lines = [_line(evidence, over=over) for evidence in seen[:LINES_MAX]]
+    if len(seen) > LINES_MAX:
+        lines.append(f"and in {_signals(len(seen) - LINES_MAX)} more")
     return Explanation(state="template", summary=summary, lines=tuple(lines))
+
+
+def _told_once(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Leave out the bare counts of members whose absence is told in words."""
+    absent = {each.signal for each in evidence if each.reason}
+    return [each for each in evidence if each.reason or each.signal not in absent]
 
 
 def _duration_s(incident: Incident) -> float | None:
@@ -66,12 +72,61 @@ def _duration_s(incident: Incident) -> float | None:
     return (incident.ended_ms - incident.onset_ms) / 1000
 
 
-def _line(evidence: Evidence) -> str:
+def _finding(evidence: Evidence) -> str:
+    """Tell what is wrong, at its worst so far."""
+    if evidence.reason:
+        return _missing(evidence, evidence.peak)
+    if evidence.member:
+        return _unlike(evidence, evidence.peak, evidence.expected)
+    return (
+        f"{_name(evidence)} reached {_number(evidence.peak, evidence.unit)} where "
+        f"{_band(evidence)} was expected, {_strength(evidence)}"
+    )
+
+
+def _peak(evidence: Evidence) -> str:
+    """Tell what was wrong, now that it is over."""
+    if evidence.reason:
+        return _missing(evidence, evidence.peak, "were")
+    if evidence.member:
+        return _unlike(evidence, evidence.peak, None)
+    was = _number(evidence.peak, evidence.unit)
+    return f"{_name(evidence)} was {was}, {_strength(evidence)}"
+
+
+def _line(evidence: Evidence, *, over: bool) -> str:
+    since = f"since {clock_time(evidence.since_ms)}"
+    if over and (evidence.reason or evidence.member):
+        return f"{_peak(evidence)}, {since}"
+    if evidence.reason:
+        return f"{_missing(evidence, evidence.observed)}, {since}"
+    if evidence.member:
+        peak = _number(evidence.peak, evidence.unit)
+        unlike = _unlike(evidence, evidence.observed, evidence.expected)
+        return f"{unlike}, peak {peak}, {since}"
     return (
         f"{_name(evidence)}: now {_number(evidence.observed, evidence.unit)}, expected "
         f"{_band(evidence)}, peak {_number(evidence.peak, evidence.unit)} "
-        f"({_strength(evidence)}), since {clock_time(evidence.since_ms)}, over "
+        f"({_strength(evidence)}), {since}, over "
         f"{evidence.members} member{'s' if evidence.members != 1 else ''}"
+    )
+
+
+def _missing(evidence: Evidence, present: float, are: str = "are") -> str:
+    return f"{present:.0f} of {evidence.expected:.0f} members {are} there: {plain(evidence.reason)}"
+
+
+def _unlike(evidence: Evidence, shown: float, usual: float | None) -> str:
+    """Tell of one that differs from the others; one that was ill is told of without them."""
+    others = evidence.members - 1
+    siblings = f"its {others} siblings" if others != 1 else "its sibling"
+    name, member = _name(evidence), plain(evidence.member)
+    if usual is None:
+        value = _number(shown, evidence.unit)
+        return f"{member} was unlike {siblings} in {name}: {value}"
+    return (
+        f"{member} is unlike {siblings} in {name}: {_number(shown, evidence.unit)} "
+        f"where they show {_number(usual, evidence.unit)}"
     )
 
 
@@ -91,6 +146,10 @@ def _number(value: float, unit: str) -> str:
 def _strength(evidence: Evidence) -> str:
     side = "above" if evidence.direction is Direction.ABOVE else "below"
     return f"{abs(evidence.peak_score):.0f} standard deviations {side} the recent mean"
+
+
+def _do(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _signals(count: int) -> str:

@@ -107,11 +107,55 @@ def test_the_summary_tells_what_since_when_and_how_strong() -> None:
     alert = alert_of(story(window(1, WindowState.OPEN, evidence(), evidence("errors", 7))))
     assert alert.explanation.summary == (
         "shop/cart is abnormal since 2026-03-02 00:00 UTC: latency reached 0.8 s where 0.1 to "
-        "0.14 s was expected, 9 standard deviations above the recent mean; 1 signal more did too."
+        "0.14 s was expected, 9 standard deviations above the recent mean; 1 signal more is"
+        " unusual too."
     )
     assert len(alert.explanation.lines) == 2
     assert alert.pages
     assert alert.explanation.state == "template"
+
+
+def test_a_member_that_is_unlike_the_others_is_named() -> None:
+    ill = evidence("errors", 30, 0.31).model_copy(
+        update={"channel": "member", "member": "cart-x", "members": 50, "expected": 0.02}
+    )
+    ill = ill.model_copy(update={"unit": "1/s"})
+    all_of_them = evidence("errors", 12, 1.3)
+    explanation = alert_of(story(window(1, WindowState.OPEN, ill, all_of_them))).explanation
+    assert explanation.summary == (
+        "shop/cart is abnormal since 2026-03-02 00:00 UTC: cart-x is unlike its 49 siblings in "
+        "errors: 0.31 1/s where they show 0.02 1/s; 1 signal more is unusual too."
+    )
+    one, both = explanation.lines
+    assert one == (
+        "cart-x is unlike its 49 siblings in errors: 0.31 1/s where they show 0.02 1/s, peak 0.31 "
+        "1/s, since 2026-03-02 00:00 UTC"
+    )
+    assert both.startswith("errors: now 1.3 s, expected 0.1 to 0.14 s, peak 1.3 s (12 standard")
+    end = alert_of(story(window(1, WindowState.CLOSED, ill))).explanation.summary
+    assert end.endswith("cart-x was unlike its 49 siblings in errors: 0.31 1/s.")
+
+
+def test_who_is_missing_is_told_first_and_once() -> None:
+    counted = evidence("watchkeep_members", -50, 2).model_copy(update={"unit": ""})
+    gone = counted.model_copy(
+        update={
+            "channel": "absence",
+            "reason": "fewer members than are wanted",
+            "expected": 3,
+            "peak_score": -6.0,
+        }
+    )
+    explanation = alert_of(story(window(1, WindowState.OPEN, counted, gone))).explanation
+    assert explanation.summary == (
+        "shop/cart is abnormal since 2026-03-02 00:00 UTC: 2 of 3 members are there: fewer members "
+        "than are wanted."
+    )
+    assert explanation.lines == (
+        "2 of 3 members are there: fewer members than are wanted, since 2026-03-02 00:00 UTC",
+    )
+    end = alert_of(story(window(1, WindowState.CLOSED, counted, gone))).explanation.summary
+    assert end.endswith("2 of 3 members were there: fewer members than are wanted.")
 
 
 def test_the_end_tells_peak_and_duration() -> None:

@@ -157,3 +157,22 @@ def test_replicas_of_one_pair_bear_the_pair_s_name(intake: Intake) -> None:
     (frame,) = drained(intake)
     assert frame.senders[0].replica == "monitoring/k8s/prometheus-k8s-0"
     assert "prometheus_replica" not in parse(frame.label_sets[0].labels)
+
+
+class _Standing:
+    def now_ms(self) -> int:
+        return NOW_MS
+
+
+def test_a_sample_from_the_future_moves_no_time() -> None:
+    """Were it to, the cells of all others would close before their samples are there."""
+    settings = Settings()
+    intake = Intake(settings.gateway, EntityRules(settings.entities.rules), _Standing())
+    heard = []
+    for samples in ([(-5_000, 1.0)], [(3_600_000, 1.0)], [(-2_000, 1.0), (3_600_000, 1.0)]):
+        message = WriteRequest()
+        add(message, CART, samples=samples)
+        assert not intake.take(message)
+        (frame,) = drained(intake)
+        heard.append(frame.senders[0].newest_ms - NOW_MS)
+    assert heard == [-5_000, -5_000, -2_000]
