@@ -113,6 +113,8 @@ def _line(evidence: Evidence, *, over: bool) -> str:
 
 
 def _missing(evidence: Evidence, present: float, are: str = "are") -> str:
+    if evidence.unit == "s":
+        return f"{plain(evidence.reason)}, for {duration(present)}"
     return f"{present:.0f} of {evidence.expected:.0f} members {are} there: {plain(evidence.reason)}"
 
 

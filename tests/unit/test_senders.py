@@ -2,6 +2,8 @@
 
 from watchkeep.detectors.logtime import LogTime
 from watchkeep.detectors.senders import Senders
+from watchkeep.enrichers.incidents import advance
+from watchkeep.enrichers.template import explain
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.frame import SHARDS, SenderTime
 from watchkeep.schemas.settings import Detect
@@ -62,3 +64,12 @@ def test_the_state_survives_a_snapshot() -> None:
         shards.senders[number].restore(state)
     (closed,) = shards.hear(6, "a")
     assert (closed.window_id, closed.revision) == (window.window_id, 2)
+
+
+def test_a_lost_sender_is_told_in_words() -> None:
+    shards = Everyone()
+    shards.hear(0, "a", "b")
+    (window,) = shards.hear(4, "b")
+    summary = explain(advance(None, window)).summary
+    assert summary.startswith("sender a is abnormal since 2023-11-14 22:13 UTC: ")
+    assert summary.endswith(": nothing comes from it any more, for 4 min.")
