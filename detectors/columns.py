@@ -56,6 +56,7 @@ SIGNALS: Final = {
     # Of P99 its P50, of AVERAGE the RATE of the same family.
     "partner": Field("i4", NOWHERE),
     "page": Field("?", 0),
+    "side": Field("i1", 0),  # Which way it must go to page: 1 for up, -1 for down, 0 for both.
     "events": Field("?", 0),  # Its rate counts things that happen, one by one.
     # It takes part once any of its series has moved; until then it was `quiet`.
     "awake": Field("?", 0),

@@ -256,12 +256,17 @@ class Fold:
         negative = value < 0
         if negative.any():
             usable &= ~(counts & negative)
+        new = _NO_ROWS.slot
         if not usable.all():
             self._tell_odd(rows, counts & negative)
             held[~usable] = np.nan
+            new = where(before_ms == NEVER)
         moved = usable & (delta != 0)
-        self._join(rows, moved)
         newly = where(moved & ((flags & MOVED) == 0))
+        if len(newly):
+            self._note_awake(newly, rows)
+        if len(new) and self._join(new, rows):
+            newly = where(moved & ((flags & MOVED) == 0))
         stood = None
         if len(newly):
             stood = self._stood(newly, rows, counts)
@@ -310,23 +315,24 @@ class Fold:
         end_ms = rows.before_ms.take(at)
         return Stretches(rows.strand.take(at), end_ms - self._hold_ms, end_ms, rows.before.take(at))
 
-    def _join(self, rows: "_Rows", moved: Flags) -> None:
+    def _note_awake(self, newly: Ints, rows: "_Rows") -> None:
+        """Remember when signals have moved first."""
+        signal = self.roster.strands["signal"].take(rows.strand.take(newly))
+        np.minimum.at(self.roster.signals["awake_ms"], signal, rows.time_ms.take(newly))
+
+    def _join(self, new: Ints, rows: "_Rows") -> bool:
         """Have series take part at once that begin after their signal has moved.
 
         All that a new pod shows may be new and constant; one that never gets ready is told by that.
         """
-        signals, signal_of = self.roster.signals, self.roster.strands["signal"]
-        at = where(moved & ((rows.flags & MOVED) == 0))
-        if len(at):
-            signal = signal_of.take(rows.strand.take(at))
-            np.minimum.at(signals["awake_ms"], signal, rows.time_ms.take(at))
-        new = where(rows.before_ms == NEVER)
-        signal = signal_of.take(rows.strand.take(new))
+        signals = self.roster.signals
+        signal = self.roster.strands["signal"].take(rows.strand.take(new))
         later = signals["awake_ms"].take(signal) < rows.time_ms.take(new)
         new = new.compress(later & np.isin(signals["folding"].take(signal), _PLAIN))
         if len(new):
             self.roster.series["flags"][rows.slot.take(new)] |= MOVED
             rows.flags[:] = self.roster.series["flags"].take(rows.slot)
+        return len(new) > 0
 
     def _wake(self, strand: Strands, before: Floats) -> None:
         """Have signals take part whose series move for the first time."""

@@ -46,6 +46,7 @@ from watchkeep.schemas.signal import (
     Folding,
     Part,
     Role,
+    Side,
     Signal,
     foldings,
     unit_of,
@@ -57,6 +58,7 @@ Ints = npt.NDArray[np.int64]
 # All members beyond the limit are folded as one of this name.
 OTHERS: Final = "(others)"
 _EVENTS: Final = "1/s"
+_SIDES: Final = {Side.ABOVE: 1, Side.BELOW: -1, Side.BOTH: 0}
 
 
 class Watched(NamedTuple):
@@ -289,6 +291,8 @@ class Roster:
             kept = {name for name, _ in feed.labels} | {METRIC_NAME}
             folded = tuple(sorted(labels.keys() - kept))
             self._new_signal(entity, Watched(signal, role, why, feed.step_s, folded, entry.labels))
+            side = self._rules.side(feed.metric, feed.labels, signal.folding, kind)
+            self.signals["side"][self.signal_slot[signal]] = _SIDES[side]
         slots = [self.signal_slot[signal] for signal in wanted]
         self.signals["partner"][slots[0::2]] = [*slots[1::2], NOWHERE][: len(slots[0::2])]
         return slots[0]

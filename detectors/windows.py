@@ -188,6 +188,8 @@ class Windows:
         begun = set()
         rows = where(alarm)
         page = self._roster.signals["page"].take(cell.slots[rows])
+        side = self._roster.signals["side"].take(cell.slots[rows])
+        page &= (side == 0) | (np.sign(view.scores.score[rows]) == side)
         page |= np.isin(cell.slots[rows], list(view.reasons))
         since_ms = self.runs[view.channel]["run_ms"].take(cell.slots[rows])
         # Those that may page come first, so that the others find a window to join.

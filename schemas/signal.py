@@ -19,6 +19,14 @@ class Role(StrEnum):
     EVIDENCE = "evidence"
 
 
+class Side(StrEnum):
+    """Which way a signal must leave what is expected to page."""
+
+    ABOVE = "above"
+    BELOW = "below"
+    BOTH = "both"
+
+
 class Folding(StrEnum):
     """How a signal's value comes from its series."""
 

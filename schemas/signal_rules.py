@@ -20,7 +20,7 @@ from watchkeep.schemas.entity import EntityKind, Pattern
 from watchkeep.schemas.frame import MetricKind
 from watchkeep.schemas.labels import METRIC_NAME
 from watchkeep.schemas.shapes import Shape, families, feed_of, shape_of, shorten
-from watchkeep.schemas.signal import Dropped, Feed, Folding, Role
+from watchkeep.schemas.signal import Dropped, Feed, Folding, Role, Side, Signal
 
 Kind = Literal[
     "unknown",
@@ -56,9 +56,12 @@ class SignalRule(BaseModel):
         default=(), description="kinds of entity that it is for; empty for all"
     )
     folding: tuple[Folding, ...] = Field(
-        default=(), description="foldings that the role is for; empty for all"
+        default=(), description="foldings that role and side are for; empty for all"
     )
     role: Role | None = Field(default=None, description="page, or only evidence")
+    side: Side | None = Field(
+        default=None, description="which way it must leave what is expected to page"
+    )
     keep: tuple[str, ...] | None = Field(
         default=None, description="labels that tell signals apart; all others are folded away"
     )
@@ -80,9 +83,9 @@ class SignalRule(BaseModel):
             raise ValueError(f"{wrong[0]} can't be kept: it is part of how a signal is folded")
         said = [self.keep, self.drop, self.step_s, self.kind]
         if self.folding and any(one is not None for one in said):
-            raise ValueError("folding is for a role alone; put the rest into another rule")
-        if self.role is None and all(one is None for one in said):
-            raise ValueError("it decides nothing; set role, keep, drop, step_s or kind")
+            raise ValueError("folding is for role and side; put the rest into another rule")
+        if self.role is None and self.side is None and all(one is None for one in said):
+            raise ValueError("it decides nothing; set role, side, keep, drop, step_s or kind")
         return self
 
     @cached_property
@@ -147,7 +150,7 @@ class SignalRules:
         text = "\n".join(rule.model_dump_json() for rule in self._rules)
         self.hash = xxhash.xxh3_64_hexdigest(f"{step_s}\n{text}".encode())
         self._plans: dict[tuple[str, int, str], _Plan] = {}
-        self._roles: dict[tuple[str, str, str], _Choices[Role]] = {}
+        self._choices: dict[tuple[str, str, str, str], _Choices[str]] = {}
 
     def feed(
         self, labels: Mapping[str, str], kind: MetricKind, entity: EntityKind
@@ -193,20 +196,36 @@ class SignalRules:
             folding: how it is folded.
             entity: the kind of entity that it is of.
         """
-        key = (metric, str(folding), str(entity))
-        choices = self._roles.get(key)
+        choice = self._chosen("role", Signal("", metric, labels, folding), entity)
+        if choice is None:
+            return Role.EVIDENCE, "No rule says that it may page."
+        return Role(choice.said), choice.why
+
+    def side(
+        self,
+        metric: str,
+        labels: tuple[tuple[str, str], ...],
+        folding: Folding,
+        entity: EntityKind,
+    ) -> Side:
+        """Find which way a signal must leave what is expected to page; see `role`."""
+        choice = self._chosen("side", Signal("", metric, labels, folding), entity)
+        return Side.BOTH if choice is None else Side(choice.said)
+
+    def _chosen(self, what: str, signal: Signal, entity: EntityKind) -> _Choice[str] | None:
+        """Find what is decided for a signal, whose entity's name doesn't matter."""
+        folding = signal.folding
+        key = (what, signal.metric, str(folding), str(entity))
+        choices = self._choices.get(key)
         if choices is None:
             rules = tuple(r for r in self._rules if not r.folding or folding in r.folding)
             choices = tuple(
-                _Choice(rule.asks, rule.role, rule.why)
-                for rule in _about(rules, (metric,), entity)
-                if rule.role is not None
+                _Choice(rule.asks, str(said), rule.why)
+                for rule in _about(rules, (signal.metric,), entity)
+                if (said := getattr(rule, what)) is not None
             )
-            _put(self._roles, key, _sure(choices))
-        choice = _first(choices, dict(labels))
-        if choice is None:
-            return Role.EVIDENCE, "No rule says that it may page."
-        return choice.said, choice.why
+            _put(self._choices, key, _sure(choices))
+        return _first(choices, dict(signal.labels))
 
     def _plan(self, name: str, kind: MetricKind, entity: EntityKind) -> _Plan:
         key = (name, int(kind), str(entity))  # An enum's own hash is slow.

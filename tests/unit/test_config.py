@@ -40,7 +40,10 @@ def file(tmp_path: Path) -> Path:
         ('[[entities.rules]]\nkind = "job"\nwhen = { a = "(" }\nname = ["a"]', "no regular expr"),
         (GOOD + RULE + 'role = "pager"', ":10: detect.rules[1].role: should be 'page' or 'evid"),
         (GOOD + RULE + 'rol = "page"', ":10: detect.rules[1].rol: no such key in a rule; did you "),
-        (GOOD + RULE, ":6: detect.rules[1]: it decides nothing; set role, keep, drop, step_s or"),
+        (
+            GOOD + RULE,
+            ":6: detect.rules[1]: it decides nothing; set role, side, keep, drop, step_s or",
+        ),
         (RULE + "step_s = 7", ":5: detect.rules[0].step_s: should be greater than or equal to 10"),
         (RULE + "step_s = 70", ":1: detect.rules[0]: step_s must divide an hour, and 70 doesn't"),
         (RULE + "[detect.rules.when]\nx = 1", ": this is no TOML"),

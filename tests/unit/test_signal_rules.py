@@ -302,11 +302,11 @@ def test_remembered_names_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({}, "it decides nothing; set role, keep, drop, step_s or kind"),
+        ({}, "it decides nothing; set role, side, keep, drop, step_s or kind"),
         ({"step_s": 70}, "step_s must divide an hour, and 70 doesn't"),
         ({"step_s": 5}, "greater than or equal to 10"),
         ({"keep": ("le",)}, "le can't be kept: it is part of how a signal is folded"),
-        ({"keep": ("a",), "folding": ("p99",)}, "folding is for a role alone"),
+        ({"keep": ("a",), "folding": ("p99",)}, "folding is for role and side"),
         ({"role": "pager"}, "'page' or 'evidence'"),
         ({"kind": "Gauge"}, "'gauge'"),
         ({"drop": True, "why": ""}, "at least 1 character"),
