@@ -52,6 +52,9 @@ class Absence(NamedTuple):
     gone: list[Gone]
 
 
+_NONE: Final = Absence(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
+
+
 class Presence(NamedTuple):
     """How many members each entity has in a cell: signals, and their values."""
 
@@ -92,10 +95,12 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
     columns["missing_cells"][entity] = missing
     columns["steady_cells"][entity] = np.where(there, np.minimum(steady + 1, 1 << 20), 0)
 
+    signal = columns["presence"].take(entity).astype(np.int64)
+    if not missed.any():
+        return Presence(signal, present.astype(np.float64), _NONE)
     nobody = missed & (present == 0) & (missing >= _ENTITY_CELLS)
     fewer = missed & (present > 0) & (missing >= _MEMBER_CELLS)
     at = where((nobody | fewer) & ~forgotten)
-    signal = columns["presence"].take(entity).astype(np.int64)
     gone = [Gone.ENTITY if count == 0 else Gone.MEMBER for count in present.take(at).tolist()]
     absence = Absence(signal.take(at), present.take(at), usual.take(at).astype(np.int64), gone)
     return Presence(signal, present.astype(np.float64), absence)

@@ -204,22 +204,21 @@ class Fold:
     def _beats(self, rows: "_Rows") -> Stretches:
         """Find from when to when members were seen since they were seen last."""
         member = self.roster.strands["member"].take(rows.strand)
-        stale = rows.value.view(np.uint64) == _STALE
-        silent = stale | (rows.flags & META != 0)
-        if silent.any():
-            self._note_ends(member, rows.time_ms, stale & (rows.flags & META == 0))
-            member[silent] = NOWHERE
+        if (rows.flags & META).any() or np.isnan(rows.value).any():
+            stale = rows.value.view(np.uint64) == _STALE
+            meta = (rows.flags & META) != 0
+            self._note_ends(member, rows.time_ms, stale & ~meta)
+            member[stale | meta] = NOWHERE
         # A scrape's samples stand together and bear one time.
-        changes = (begins(member)) | (begins(rows.time_ms))
-        at = where(changes & (member != NOWHERE))
+        at = where((begins(member) | begins(rows.time_ms)) & (member != NOWHERE))
         member, time_ms = member.take(at).astype(np.int64), rows.time_ms.take(at)
         order = np.lexsort((time_ms, member))
         member, time_ms = member.take(order), time_ms.take(order)
         members = self.roster.members
-        first = begins(member)
-        last_ms = members["last_ms"].take(member)
-        before_ms = np.where(first, last_ms, np.roll(time_ms, 1))
-        before_ms = np.maximum(before_ms, last_ms)
+        before_ms = members["last_ms"].take(member)
+        # The one before is of another member where a member begins, and then doesn't count.
+        again = where(~begins(member))
+        before_ms[again] = np.maximum(before_ms.take(again), time_ms.take(again - 1))
         newer = where(time_ms > before_ms)
         np.maximum.at(members["last_ms"], member, time_ms)
         member, time_ms, before_ms = member.take(newer), time_ms.take(newer), before_ms.take(newer)
