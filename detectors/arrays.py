@@ -95,6 +95,13 @@ def begins(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return result
 
 
+def run_sizes(firsts: SlotArray, count: int) -> SlotArray:
+    """Tell how long runs are, by their first entries, the last one's end being `count`."""
+    ends = np.empty_like(firsts)
+    ends[:-1], ends[-1:] = firsts[1:], count
+    return ends - firsts
+
+
 def where(flags: npt.NDArray[np.bool_]) -> SlotArray:
     """Find the entries that are true; `flatnonzero` without its detours."""
     return flags.nonzero()[0]

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from watchkeep.detectors.arrays import run_sizes
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -39,7 +41,7 @@ class Layout(NamedTuple):
 
 def layout(firsts: Ints, count: int) -> Layout:
     """Lay out so many buckets, by the first one of each histogram."""
-    sizes = np.diff(firsts, append=count)
+    sizes = run_sizes(firsts, count)
     return Layout(firsts, firsts + sizes - 1, np.repeat(np.arange(len(firsts)), sizes))
 
 
