@@ -284,7 +284,8 @@ class Fold:
     def _tell_odd(self, rows: "_Rows", negative: Flags) -> None:
         """Count what can't be used, and remember when new series were there first."""
         self._drop("negative_counter", negative, rows.strand)
-        self._drop("too_large", np.abs(rows.value) >= LARGEST, rows.strand)
+        too_large = np.isfinite(rows.value) & (np.abs(rows.value) >= LARGEST)
+        self._drop("too_large", too_large, rows.strand)
         new = where(rows.before_ms == NEVER)
         if len(new):
             signal = self.roster.strands["signal"].take(rows.strand.take(new))

@@ -151,4 +151,5 @@ def _against_usual(state: Arrays, at: Ints, away: Singles) -> Singles:
     state["usual"][at] = usual + learnt / cells
     state["restless"][at] = restless + (np.abs(learnt) - restless) / cells
     state["cells"][at] = cells
-    return off / unit
+    distance: Singles = off / unit
+    return distance
