@@ -19,6 +19,7 @@ from watchkeep.detectors.fold import Fold
 from watchkeep.schemas.frame import Frame, LabelSet, MetricKind
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
+from watchkeep.schemas.signal_rules import SignalRule
 
 
 def test_a_counter_becomes_its_rate() -> None:
@@ -225,3 +226,22 @@ def test_a_stale_marker_hides_no_negative_counter() -> None:
     fold = Fold(Detect())
     put(fold, [("r_total:a", 0, 1.0), ("r_total:a", 30_000, -3.0), ("r_total:b", 0, STALE)])
     assert fold.drops == {"negative_counter": 1}
+
+
+def test_signals_have_cells_of_their_own_width() -> None:
+    rules = tuple(
+        SignalRule(why="It is the test's.", when={"__name__": name}, step_s=step_s)
+        for name, step_s in (("fast_total", 10), ("slow_total", 300))
+    )
+    counts = [30.0 * i for i in range(61)]
+    samples = [
+        sample
+        for name in ("fast_total:a", "r_total:a", "slow_total:a")
+        for sample in every(name, 10_000, counts)
+    ]
+    for cuts in ([samples], [samples[:70], samples[70:150], samples[150:]]):
+        rates = folded(cuts, 10 * STEP_MS + 15_000, settings=Detect(rules=rules))
+        assert rates["fast_total"] == pytest.approx({i / 6: 3.0 for i in range(60)}, rel=1e-9)
+        assert rates["r_total"] == pytest.approx(dict.fromkeys(range(10), 3.0))
+        # The cells of five minutes lie where the hour has them, and the first was hardly seen.
+        assert rates["slow_total"] == pytest.approx({1: 3.0})
