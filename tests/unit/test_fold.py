@@ -234,10 +234,11 @@ def test_signals_have_cells_of_their_own_width() -> None:
         for name, step_s in (("fast_total", 10), ("slow_total", 300))
     )
     counts = [30.0 * i for i in range(61)]
+    names = ("fast_total:a", "r_total:a", "slow_total:a")
     samples = [
         sample
-        for name in ("fast_total:a", "r_total:a", "slow_total:a")
-        for sample in every(name, 10_000, counts)
+        for scrape in zip(*(every(n, 10_000, counts) for n in names), strict=True)
+        for sample in scrape
     ]
     for cuts in ([samples], [samples[:70], samples[70:150], samples[150:]]):
         rates = folded(cuts, 10 * STEP_MS + 15_000, settings=Detect(rules=rules))
