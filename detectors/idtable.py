@@ -61,7 +61,9 @@ class IdTable:
         # that is looked up, the next ones can be guessed, and a guess is cheap to check.
         found = np.repeat(self._find(ids[::_STRIDE]), _STRIDE)[: len(ids)]
         found += np.resize(_AHEAD, len(ids))
-        missed = where(self.ids.take(found, mode="clip") != ids)
+        # A guess beyond the last slot is no slot at all, nor is one before the first.
+        found = np.maximum(np.minimum(found, np.int32(len(self.ids) - 1)), np.int32(0))
+        missed = where(self.ids.take(found) != ids)
         if len(missed):
             found[missed] = self._find(ids.take(missed))
         return found

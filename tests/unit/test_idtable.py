@@ -42,3 +42,15 @@ def test_it_guesses_the_slots_of_series_in_their_usual_order() -> None:
     strangers = ids.copy()
     strangers[::7] += np.uint64(1)
     assert (table.find(strangers)[::7] == -1).all()
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32), st.integers(0, 40))
+def test_it_guesses_no_slot_that_is_none(count: int, seed: int, strangers: int) -> None:
+    """A frame may have each series many times."""
+    dice = np.random.default_rng(seed)
+    ids = dice.integers(1, 2**64, count + strangers, dtype=np.uint64)
+    table = IdTable()
+    table.add(ids[:count])
+    order = np.resize(dice.integers(0, count + strangers, 97), 2_000)
+    expected = np.where(order < count, order, -1)
+    assert (table.find(ids[order]) == expected).all()
