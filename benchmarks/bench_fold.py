@@ -4,7 +4,7 @@ The series are those of a fleet of services (see fleet.py), or of copies of the 
 which has few pods and few buckets, and so a signal for every three series; in the shards that they
 would have, a sample of each every 30 s. A scrape of a shard is a frame, or several of 8,192
 samples; cells of a minute close as time goes on. CPU time is that of folding alone: frames are made
-beforehand.
+beforehand, and garbage is collected as seldom as in detect.
 
 `bytes_per_series` is what the columns of series and strands take, in open cells too; label sets are
 not held at all. `bytes_per_signal` is everything else by which the process has grown.
@@ -43,6 +43,7 @@ from watchkeep.schemas.frame import (
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
 from watchkeep.shop.model import Shop
+from watchkeep.streams.stages import collect_seldom
 
 _SCRAPE_MS: Final = 30_000
 _START_MS: Final = 1_700_000_040_000
@@ -142,6 +143,7 @@ def _measure(like: str, size: int, scrapes: int) -> dict[str, Any]:
     signals = sum(len(fold.roster.signal_slot) for fold in folds.values())
     series_bytes = sum(fold.nbytes for fold in folds.values())
     console.print(f"learnt in {learnt_s:.1f} s of CPU time")
+    collect_seldom()
     runs = [
         # A cell has two scrapes, so that each run closes one.
         _run(plans, folds, counts, range(first, first + 2))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import os
 import signal
@@ -41,10 +42,21 @@ async def run_gateway(settings: Settings, stop: asyncio.Event) -> None:
 
 async def run_detect(settings: Settings, stop: asyncio.Event) -> None:
     """Read frames, write windows and rollups."""
+    collect_seldom()
     url = settings.database.url.get_secret_value()
     async with open_store(url) as store, kafka.open_sink(settings.broker) as sink:
         handler = functools.partial(runtime.run, sink=sink, store=store, settings=settings.detect)
         await kafka.consume(settings.broker, "watchkeep-detect", METRICS, handler, stop)
+
+
+def collect_seldom() -> None:
+    """Look for garbage less often: names and arrays live long, and few cycles are ever made.
+
+    Going through all names again and again costs the more, the more of them there are.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def run_incidents(settings: Settings, stop: asyncio.Event) -> None:
