@@ -28,6 +28,7 @@ from watchkeep.streams.gateway import Gateway
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.topics import METRICS
 
+_READY = "/-/ready"
 pytestmark = pytest.mark.prometheus
 
 NAME = "test_latency_seconds"
@@ -75,7 +76,7 @@ class Prometheus(Server):
 
     def _answers(self, begin: int) -> bool:  # noqa: ARG002 - Asking it is better than its log.
         try:
-            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=2):
+            with urllib.request.urlopen(f"http://{self.address}{_READY}", timeout=2):
                 return True
         except (urllib.error.URLError, OSError):
             return False
