@@ -67,7 +67,7 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
     """Count members, and find those that are missing, at the end of a cell.
 
     Args:
-        roster: who is who; its entities' columns `FIELDS` are changed in place.
+        roster: who is who; its entities' columns are changed in place.
         end_ms: the end of the cell.
         hold_ms: for how long a member without a sample is there.
     """

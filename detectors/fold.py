@@ -73,7 +73,7 @@ class Fold:
 
     @property
     def nbytes(self) -> int:
-        """Tell how much memory series, strands and members take, in open cells too."""
+        """Tell how much memory series and strands take, in open cells too."""
         cells = sum(cell.nbytes for cell in self._open_cells())
         return self.roster.nbytes + cells
 

@@ -4,16 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from watchkeep.detectors.columns import FOLDINGS, NOWHERE
+from watchkeep.detectors.columns import NOWHERE
 from watchkeep.detectors.fold import Fold
+from watchkeep.detectors.left_out import shown
 from watchkeep.detectors.logtime import LogTime
 from watchkeep.detectors.roster import Roster
-from watchkeep.schemas.labels import METRIC_NAME, parse, text
-from watchkeep.schemas.signal import Folding
 from watchkeep.streams.catalogue import Catalogue, DroppedRow, FeedRow, RefusalRow, SenderRow
 from watchkeep.streams.pipeline import Shard
-
-_QUANTILES = (FOLDINGS.index(Folding.P99), FOLDINGS.index(Folding.P50))
 
 
 def census(number: int, shard: Shard) -> Catalogue:
@@ -56,7 +53,7 @@ def _feeds(roster: Roster) -> Iterator[FeedRow]:
             None if np.isnan(value) else value,
             max(0, int(signals["seen_ms"][slot])),
             watched.folded,
-            _shown(watched.example),
+            shown(watched.example),
         )
 
 
@@ -65,7 +62,7 @@ def _dropped(roster: Roster) -> Iterator[DroppedRow]:
     count = np.bincount(-2 - strand[strand <= -2], minlength=len(roster.left_out.unwatched))
     for entry, series in zip(roster.left_out.unwatched, count.tolist(), strict=True):
         if series:
-            example = _shown(entry.example)
+            example = shown(entry.example)
             yield DroppedRow(entry.entity, entry.metric, entry.reason, entry.why, series, example)
 
 
@@ -80,9 +77,3 @@ def _refusals(fold: Fold) -> Iterator[RefusalRow]:
 def _senders(time: LogTime) -> Iterator[SenderRow]:
     for sender in time.senders.values():
         yield SenderRow(*sender, elected=time.counts(sender))
-
-
-def _shown(form: bytes) -> str:
-    labels = parse(form)
-    name = labels.pop(METRIC_NAME, "")
-    return name + text(labels)
