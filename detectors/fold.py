@@ -260,6 +260,7 @@ class Fold:
             self._tell_odd(rows, counts & negative)
             held[~usable] = np.nan
             new = where(before_ms == NEVER)
+            self._note_born(new, rows)
         moved = usable & (delta != 0)
         newly = where(moved & ((flags & MOVED) == 0))
         if len(newly):
@@ -282,14 +283,15 @@ class Fold:
         return Stretches(strand.take(at), begin_ms, time_ms.take(at), x.take(at)), stood
 
     def _tell_odd(self, rows: "_Rows", negative: Flags) -> None:
-        """Count what can't be used, and remember when new series were there first."""
+        """Count what can't be used."""
         self._drop("negative_counter", negative, rows.strand)
         too_large = np.isfinite(rows.value) & (np.abs(rows.value) >= LARGEST)
         self._drop("too_large", too_large, rows.strand)
-        new = where(rows.before_ms == NEVER)
-        if len(new):
-            signal = self.roster.strands["signal"].take(rows.strand.take(new))
-            np.minimum.at(self.roster.signals["born_ms"], signal, rows.time_ms.take(new))
+
+    def _note_born(self, new: Ints, rows: "_Rows") -> None:
+        """Remember when signals were there first."""
+        signal = self.roster.strands["signal"].take(rows.strand.take(new))
+        np.minimum.at(self.roster.signals["born_ms"], signal, rows.time_ms.take(new))
 
     def _set_moving(self, newly: Ints, rows: "_Rows") -> None:
         """Have series take part from the row on that moves them for the first time."""

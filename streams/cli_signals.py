@@ -2,27 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 
 from watchkeep.schemas.settings import Settings
+from watchkeep.schemas.signal_rules import Kind
 from watchkeep.streams import config as configuration
 from watchkeep.streams import running
 
 # Commands import what they need when they run: help and errors come at once.
 # ruff: noqa: PLC0415
 
-_KINDS: Final = (
-    "unknown",
-    "counter",
-    "gauge",
-    "histogram",
-    "gauge_histogram",
-    "summary",
-    "info",
-    "state_set",
-)
+_KINDS: Final = get_args(Kind)
 
 
 @click.group()
