@@ -40,6 +40,7 @@ _START_S: Final = 60.0
 _STOP_S: Final = 30.0
 _LOOK_S: Final = 0.05
 _TAIL_LINES: Final = 30
+_given: Final[set[int]] = set()
 
 
 class ServerError(Exception):
@@ -47,15 +48,27 @@ class ServerError(Exception):
 
 
 def steady_port() -> int:
-    """Find a free port that is likely to stay free while its server is down."""
-    for port in random.sample(_PORTS, 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
+    """Find a free port that is likely to stay free while its server is down.
+
+    It gives none twice: a server may listen on its port long after it was told which.
+    """
+    # The tests' own generator is set back before each of them, and would give the same again.
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        if port not in _given and _is_free(port):
+            _given.add(port)
             return port
     raise ServerError(f"no port is free among {_PORTS[0]} to {_PORTS[-1]}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # Connections that ended lately are no listener.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def kafka_missing() -> str:
@@ -152,6 +165,9 @@ class Server(ABC):
             ServerError: it ends, or doesn't answer.
         """
         assert not self.lives(), f"{self.name} runs already"
+        if not _is_free(self.port):
+            # Whoever listens there might answer in its name.
+            raise ServerError(f"{self.name} finds port {self.port} taken")
         self.prepare()
         begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
