@@ -23,7 +23,8 @@ def paired(
 ) -> Interval:
     """Compare two runs on the same records, drawn again and again with replacement.
 
-    Few records make a coarse interval: it speaks of records like these, and of no others.
+    Few records make a coarse interval: it speaks of records like these, and of no others. A
+    threshold that was chosen on all of them stays as it is.
 
     Args:
         now: float64[records, parts], counts that the metric is computed from once they are summed.

@@ -158,7 +158,7 @@ def _nab_record(path: Path, name: str, windows: list[list[str]]) -> Recorded:
         name.partition("/")[0],
         _step_ms(time_ms),
         time_ms,
-        np.array([[float(row[1])] for row in rows]),
+        np.array([[float(row[1] or "nan")] for row in rows]),
         _rows_within(time_ms, limits),
         min(int(_PROBATION_SHARE * len(rows)), _PROBATION_ROWS_MAX),
     )

@@ -65,9 +65,10 @@ def _draw_record(
     _draw_signals(above, record, day)
     _draw_rarity(below, day, rarity, levels, main)
     _mark_alerts(below, record, rarity, levels[main], day)
+    begin = day[min(record.split, len(day) - 1)]
     for axes in (above, below):
-        axes.axvline(day[record.split], color=_GREY, linewidth=0.9, linestyle="--", zorder=3)
-        axes.axvspan(day[0], day[record.split], color=_UNSCORED, zorder=0, linewidth=0)
+        axes.axvline(begin, color=_GREY, linewidth=0.9, linestyle="--", zorder=3)
+        axes.axvspan(day[0], begin, color=_UNSCORED, zorder=0, linewidth=0)
     _shade(above, day, record.segments, 0.45 if _is_drawn_as_lines(record) else 0.25)
     _shade(below, day, record.segments, 0.45)
     _date_axis(below, day)
@@ -247,14 +248,18 @@ def draw_curves(
         colour = _CONTROLS.get(name, _SERIES)
         style = {"marker": "X", "markersize": 9} if len(points) == 1 else {"linewidth": 2}
         axes.plot(*points.T, color=colour, label=name, clip_on=False, zorder=3, **style)
-    for budget, (recall, precision) in marks.items():
-        axes.plot(recall, precision, "o", color=_SERIES, markeredgecolor="white", zorder=4)
+    for number, (budget, point) in enumerate(marks.items()):
+        axes.plot(*point, "o", color=_SERIES, markeredgecolor="white", clip_on=False, zorder=5)
+        # One above the other, for several budgets may get nearly the same.
         axes.annotate(
             f"{budget} a week",
-            (recall, precision),
-            xytext=(6, 5),
+            point,
+            xytext=(-14, 12 + 12 * number),
             textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.6},
             fontsize=8,
+            ha="right" if point[0] > 0.15 else "left",
+            zorder=4,
         )
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall of segments", ylabel="precision of alerts")
     axes.legend(frameon=False, fontsize=9, loc="upper right")

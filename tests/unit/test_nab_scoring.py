@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nab_scoring
-from corpora import LayoutError, Recorded, nab_corpus
+from corpora import Floats, LayoutError, Recorded, nab_corpus
 from nab_scoring import Profile
 
 STANDARD = Profile(found=1.0, false=0.11, missed=1.0)
@@ -141,6 +141,39 @@ def test_the_threshold_of_a_group_is_chosen_on_the_others() -> None:
 def test_one_group_has_no_others() -> None:
     made = prepared(recorded(100, (20, 30)), {20: 1.0})
     assert math.isnan(nab_scoring.leaving_out([made], ["a"], STANDARD)[0])
+
+
+def earned_row_by_row(record: Recorded, rarity: Floats, threshold: float) -> float:
+    """Earn what `steps` and `at` should, without sorting or sums over thresholds."""
+    earned = 0.0
+    scored = range(record.split, len(rarity))
+    alarms = [row for row in scored if rarity[row] >= threshold]
+    for begin, end in record.segments.tolist():
+        inside = [row for row in alarms if begin <= row < end]
+        if inside:
+            earned += 1 + sigmoid((inside[0] - end) / (end - begin)) / sigmoid(-1)
+    for row in alarms:
+        if not record.label[row]:
+            last = [window for window in record.segments.tolist() if window[1] <= row][-1:]
+            far = [(row - end + 1) / (end - begin - 1) for begin, end in last if end - begin > 1]
+            earned += 0.11 * sigmoid(far[0]) if far and far[0] < 3 else -0.11
+    return earned
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_thresholds_at_once_give_what_one_by_one_would(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    rows = int(dice.integers(30, 200))
+    edges = np.sort(dice.choice(rows, 2 * (seed % 4), replace=False)).reshape(-1, 2)
+    record = recorded(rows, *map(tuple, edges.tolist()), split=rows // 7)
+    rarity = dice.integers(0, 12, rows).astype(float)
+    rarity[dice.random(rows) < 0.1] = np.nan
+    made = nab_scoring.steps(record, rarity)
+    slowly = {level: earned_row_by_row(record, rarity, level) for level in range(13)}
+    for level, earned in slowly.items():
+        assert nab_scoring.at([made], STANDARD, level).parts[0, 0] == pytest.approx(earned)
+    most = nab_scoring.best([made], STANDARD).parts[0, 0]
+    assert most == pytest.approx(max(slowly.values()))
 
 
 def corpus(folder: Path, windows: Sequence[Sequence[str]]) -> Path:
