@@ -248,18 +248,17 @@ def draw_curves(
         colour = _CONTROLS.get(name, _SERIES)
         style = {"marker": "X", "markersize": 9} if len(points) == 1 else {"linewidth": 2}
         axes.plot(*points.T, color=colour, label=name, clip_on=False, zorder=3, **style)
-    for number, (budget, point) in enumerate(marks.items()):
-        axes.plot(*point, "o", color=_SERIES, markeredgecolor="white", clip_on=False, zorder=5)
-        # One above the other, for several budgets may get nearly the same.
-        axes.annotate(
-            f"{budget} a week",
-            point,
-            xytext=(-14, 12 + 12 * number),
-            textcoords="offset points",
-            arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.6},
-            fontsize=8,
-            ha="right" if point[0] > 0.15 else "left",
-            zorder=4,
+    # In the legend, for several budgets may get nearly the same.
+    for marker, (budget, point) in zip("osD^", marks.items(), strict=True):
+        axes.plot(
+            *point,
+            marker,
+            color=_SERIES,
+            markeredgecolor="white",
+            markersize=8,
+            clip_on=False,
+            zorder=5,
+            label=f"{budget} a week",
         )
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall of segments", ylabel="precision of alerts")
     axes.legend(frameon=False, fontsize=9, loc="upper right")

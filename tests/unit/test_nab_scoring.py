@@ -165,7 +165,7 @@ def test_all_thresholds_at_once_give_what_one_by_one_would(seed: int) -> None:
     dice = np.random.default_rng(seed)
     rows = int(dice.integers(30, 200))
     edges = np.sort(dice.choice(rows, 2 * (seed % 4), replace=False)).reshape(-1, 2)
-    record = recorded(rows, *map(tuple, edges.tolist()), split=rows // 7)
+    record = recorded(rows, *[(begin, end) for begin, end in edges.tolist()], split=rows // 7)
     rarity = dice.integers(0, 12, rows).astype(float)
     rarity[dice.random(rows) < 0.1] = np.nan
     made = nab_scoring.steps(record, rarity)
