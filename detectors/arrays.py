@@ -114,6 +114,8 @@ _mark = np.empty(0, np.int32)
 def unique(slots: SlotArray, size: int) -> bool:
     """Tell whether slots below `size` are all different: faster than sorting them."""
     global _mark  # noqa: PLW0603 - A scratch for each would be as large as a column of state.
+    if (slots[1:] > slots[:-1]).all():
+        return True
     if len(_mark) < size:
         _mark = np.empty(size, np.int32)
     number = np.arange(len(slots), dtype=np.int32)
