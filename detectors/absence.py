@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import Arrays, where
+from watchkeep.detectors.arrays import Arrays, every, where
 from watchkeep.detectors.columns import NOWHERE
 from watchkeep.detectors.roster import Roster
 
@@ -80,7 +80,7 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
 
     signal = columns["presence"].take(entity).astype(np.int64)
     most, cells = columns["most"].take(entity), columns["fewer_cells"].take(entity)
-    if (present >= most).all():
+    if every(present >= most):
         _note_all(columns, entity, present)
         return Presence(signal, present.astype(np.float64), _NONE)
     told = wanted >= 0

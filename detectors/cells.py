@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.absence import Absence, look
-from watchkeep.detectors.arrays import grown, where
+from watchkeep.detectors.arrays import every, grown, where
 from watchkeep.detectors.columns import COUNTS, LARGEST, LATEST, MOVED, NEVER
 from watchkeep.detectors.foldings import Woven, fold, rewoven
 from watchkeep.detectors.roster import Roster
@@ -102,6 +102,21 @@ class Open:
             grown(self.to_ms, members, 0),
         )
 
+    def add(self, strand: Ints, span_ms: Floats, value: Floats, strands: int) -> None:
+        """Add what strands stand for; `strands` is how many slots of theirs are in use."""
+        self.weighted[:strands] += np.bincount(strand, value * span_ms, strands)
+        self.covered[:strands] += np.bincount(strand, span_ms, strands)
+
+    def see(self, member: Ints, from_ms: Ints, span_ms: Ints) -> None:
+        """Note that members were seen for so long from a time on; not at all if that is 0."""
+        there = span_ms > 0
+        if not every(there):
+            at = where(there)
+            member, from_ms, span_ms = member.take(at), from_ms.take(at), span_ms.take(at)
+        np.add.at(self.seen, member, span_ms)
+        np.minimum.at(self.from_ms, member, from_ms)
+        np.maximum.at(self.to_ms, member, from_ms + span_ms)
+
     def forget(self, strands: Ints, members: Ints) -> None:
         """Make slots new again that are freed."""
         for column, slots in (
@@ -135,41 +150,49 @@ class Grid:
         if self.next_cell == NEVER:
             self.next_cell = max(first_ms, newest_ms - _FIRST_SPAN_MS) // self.step_ms
 
-    def spread(self, stretches: Stretches, roster: Roster) -> int:
-        """Add strands' stretches to the cells they cover; return how many came too late."""
+    @property
+    def closed_ms(self) -> int:
+        """Up to where cells are closed."""
+        return self.next_cell * self.step_ms
+
+    def late(self, stretches: Stretches) -> int:
+        """Count those that come too late for any cell."""
+        return int(np.count_nonzero(stretches.end_ms <= self.closed_ms))
+
+    def spread(self, stretches: Stretches, roster: Roster) -> None:
+        """Add strands' stretches to the cells they cover."""
         strands = roster.strand_slots.used
         for index, strand, _, span_ms, value in self._cells(stretches):
-            cell = self._open(index, roster)
-            cell.weighted[:strands] += np.bincount(strand, value * span_ms, strands)
-            cell.covered[:strands] += np.bincount(strand, span_ms, strands)
-        closed_ms = self.next_cell * self.step_ms
-        return int(np.count_nonzero(stretches.end_ms <= closed_ms))
+            self._open(index, roster).add(strand, span_ms, value, strands)
 
     def see(self, beats: Stretches, roster: Roster) -> None:
         """Note when members were seen."""
-        for index, *stretch, _ in self._cells(beats):
-            cell = self._open(index, roster)
-            at = where(stretch[2] > 0)
-            member, from_ms, span_ms = (column.take(at) for column in stretch)
-            np.add.at(cell.seen, member, span_ms)
-            np.minimum.at(cell.from_ms, member, from_ms)
-            np.maximum.at(cell.to_ms, member, from_ms + span_ms)
+        for index, member, from_ms, span_ms, _ in self._cells(beats):
+            self._open(index, roster).see(member, from_ms, span_ms)
 
-    def _cells(self, stretches: Stretches) -> Iterator[tuple[int, Any, Ints, Ints, Floats]]:
+    def _cells(self, stretches: Stretches) -> Iterator[tuple[int, Any, Any, Any, Floats]]:
         """Cut stretches at the cells' bounds: owner, begin, length, value; newest cell first.
 
         Stretches that end before a cell begins may be among its own, with a length of 0.
         """
         owner, begin_ms, end_ms, value = stretches
+        if not len(owner):
+            return
+        first_ms = np.minimum.reduce(begin_ms)
         while len(owner):
-            index = (int(end_ms.max()) - 1) // self.step_ms
+            index = (int(np.maximum.reduce(end_ms)) - 1) // self.step_ms
             if index < self.next_cell:
                 return
             bound_ms = index * self.step_ms
-            from_ms = np.maximum(begin_ms, bound_ms)
-            yield index, owner, from_ms, np.maximum(end_ms - from_ms, 0), value
+            if first_ms >= bound_ms:
+                yield index, owner, begin_ms, end_ms - begin_ms, value
+                return
+            span_ms = end_ms - (from_ms := np.maximum(begin_ms, bound_ms))
+            if np.minimum.reduce(end_ms) < bound_ms:
+                span_ms = np.maximum(span_ms, 0)
+            yield index, owner, from_ms, span_ms, value
             earlier = begin_ms < bound_ms
-            if not earlier.all():
+            if not every(earlier):
                 at = where(earlier)
                 owner, begin_ms, value = owner.take(at), begin_ms.take(at), value.take(at)
                 end_ms = end_ms.take(at)
@@ -250,13 +273,12 @@ def _hold(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> No
     counts = series["flags"].take(rows) & COUNTS != 0
     value = np.where(counts, series["held"].take(rows), series["last_value"].take(rows))
     usable = np.abs(value) < LARGEST
-    if not usable.all():
+    if not every(usable):
         rows, value = rows.compress(usable), value.compress(usable)
     strand = series["strand"].take(rows)
     span_ms = end_ms - np.maximum(last_ms.take(rows), begin_ms)
     strands = roster.strand_slots.used
-    cell.weighted[:strands] += np.bincount(strand, value * span_ms, strands)
-    cell.covered[:strands] += np.bincount(strand, span_ms, strands)
+    cell.add(strand.astype(np.int64), span_ms.astype(np.float64), value, strands)
 
     seen_ms, ended_ms = roster.members["last_ms"], roster.members["ended_ms"]
     lasts = (seen_ms >= ended_ms) | (ended_ms > end_ms)

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import begins, unique, where
+from watchkeep.detectors.arrays import begins, every, some, unique, where
 from watchkeep.detectors.cells import Cell, Grid, Open, Stretches
 from watchkeep.detectors.columns import (
     COUNTS,
@@ -104,18 +104,21 @@ class Fold:
         rows = self._rows(samples, newest_ms)
         if not len(rows.slot):
             return
-        first_ms = int(rows.time_ms.min())
+        first_ms = int(np.minimum.reduce(rows.time_ms))
         beats = self._beats(rows)
         stretches, stood = self._stretches(rows)
         steps = self.roster.steps
         for step_s in steps:
-            grid = self.grids.setdefault(step_s, Grid(step_s * 1000))
+            grid = self.grids.get(step_s)
+            if grid is None:
+                grid = self.grids[step_s] = Grid(step_s * 1000)
             grid.begin(first_ms, newest_ms)
             grid.see(beats, self.roster)
-            late = grid.spread(self._of_step(stretches, step_s), self.roster)
+            mine = self._of_step(stretches, step_s)
+            grid.spread(mine, self.roster)
             if stood is not None:
                 grid.spread(self._of_step(stood, step_s), self.roster)
-            if late:
+            if first_ms <= grid.closed_ms and (late := grid.late(mine)):
                 self.drops["late"] += late
                 self.blamed["late"] = (self.roster.owner_of(int(stretches.owner[0])), newest_ms)
 
@@ -151,7 +154,8 @@ class Fold:
             return NO_ROWS
         slot = found.astype(np.int64)
         strand = self.roster.series["strand"].take(slot)
-        if found.min() < 0 or strand.min() < 0 or time_ms.min() < 0 or time_ms.max() > newest_ms:
+        odd = np.minimum.reduce(found) < 0 or np.minimum.reduce(strand) < 0
+        if odd or np.minimum.reduce(time_ms) < 0 or np.maximum.reduce(time_ms) > newest_ms:
             watched = (found >= 0) & (strand >= 0)
             self._drop("unknown_series", found < 0, None)
             self._drop("clock_ahead", watched & (time_ms > newest_ms), strand)
@@ -168,7 +172,7 @@ class Fold:
         series = self.roster.series
         before_ms = series["last_ms"].take(rows.slot)
         newer = rows.time_ms > before_ms
-        if not newer.all():
+        if not every(newer):
             self._drop("not_newer", ~newer, rows.strand)
             at = where(newer)
             rows, before_ms = rows.pick(at), before_ms.take(at)
@@ -202,7 +206,7 @@ class Fold:
     def _beats(self, rows: Rows) -> Stretches:
         """Find from when to when members were seen since they were seen last."""
         member = self.roster.strands["member"].take(rows.strand)
-        if np.bitwise_or.reduce(rows.flags) & META or np.isnan(rows.value).any():
+        if np.bitwise_or.reduce(rows.flags) & META or some(np.isnan(rows.value)):
             stale = rows.value.view(np.uint64) == _STALE
             meta = (rows.flags & META) != 0
             self._note_ends(member, rows.time_ms, stale & ~meta)
@@ -213,14 +217,16 @@ class Fold:
         # Buckets, which have no member, stand in between.
         at = where(begins(member) | begins(time_ms))
         member, time_ms = member.take(at), time_ms.take(at)
-        if not (member[1:] > member[:-1]).all():
+        members = self.roster.members
+        if every(member[1:] > member[:-1]):
+            before_ms = members["last_ms"].take(member)
+        else:
             order = np.lexsort((time_ms, member))
             member, time_ms = member.take(order), time_ms.take(order)
-        members = self.roster.members
-        before_ms = members["last_ms"].take(member)
-        # The one before is of another member where a member begins, and then doesn't count.
-        again = where(~begins(member))
-        before_ms[again] = np.maximum(before_ms.take(again), time_ms.take(again - 1))
+            before_ms = members["last_ms"].take(member)
+            # The one before is of another member where a member begins, and then doesn't count.
+            again = where(~begins(member))
+            before_ms[again] = np.maximum(before_ms.take(again), time_ms.take(again - 1))
         newer = where(time_ms > before_ms)
         np.maximum.at(members["last_ms"], member, time_ms)
         member, time_ms, before_ms = member.take(newer), time_ms.take(newer), before_ms.take(newer)
@@ -257,10 +263,10 @@ class Fold:
             usable = np.isfinite(delta) & (np.abs(x) < LARGEST)
             held = np.where(counts, x, STILL).astype(np.float32)
         negative = value < 0
-        if negative.any():
+        if some(negative):
             usable &= ~(counts & negative)
         new = NO_ROWS.slot
-        if not usable.all():
+        if not every(usable):
             self._tell_odd(rows, counts & negative)
             held[~usable] = np.nan
             new = where(before_ms == NEVER)

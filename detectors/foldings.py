@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import where
+from watchkeep.detectors.arrays import every, some, where
 from watchkeep.detectors.columns import FOLDINGS, LATEST, NOWHERE
 from watchkeep.detectors.quantiles import classic_quantiles, native_quantile
 from watchkeep.detectors.roster import Roster
@@ -98,7 +98,7 @@ def rewoven(known: Woven | None, roster: Roster, has: Flags, step_ms: int) -> Wo
         known is not None
         and known.version == roster.version
         and known.signals == roster.signal_slots.used
-        and bool((known.has == has).all())
+        and every(known.has == has)
     ):
         return known
     return _woven(roster, has, step_ms)
@@ -202,7 +202,7 @@ def _quantiles(roster: Roster, weighted: Floats, told: Told) -> None:
     if not len(buckets.at):
         return
     count = weighted.take(buckets.at)
-    native = bool(buckets.native.any())
+    native = some(buckets.native)
     qs = (0.99, 0.5)
     for q, slots, found in zip(
         qs,

@@ -70,8 +70,10 @@ class IdTable:
     def _guess(self, ids: Ids) -> Found:
         """Guess the slots of every so manieth id, from those that the first level has."""
         slot = self._levels[0].take(_place(ids, 0, len(self._levels[0])))
+        hit = self.ids.take(slot) == ids
         number = np.arange(len(ids), dtype=np.int32)
-        known = np.maximum.accumulate(np.where(self.ids.take(slot) == ids, number, 0))
+        # The ones before the first that is known are guessed from it too.
+        known = np.maximum.accumulate(np.where(hit, number, np.int32(hit.argmax())))
         guess: Found = slot.take(known) + (number - known) * np.int32(_STRIDE)
         return guess
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import run_sizes
+from watchkeep.detectors.arrays import run_sizes, some
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -143,7 +143,7 @@ def _reached(there: npt.NDArray[np.bool_], where: Layout) -> Ints:
 
 def _running_max(owner: Ints, count: Floats) -> Floats:
     falls = (count[1:] < count[:-1]) & (owner[1:] == owner[:-1])
-    if not falls.any():
+    if not some(falls):
         return count
     # Ranks are exact. Each histogram's are lifted above the one before, so one maximum serves all.
     order = np.argsort(count)

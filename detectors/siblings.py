@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import Arrays, Field, begins, where
+from watchkeep.detectors.arrays import Arrays, Field, begins, every, where
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -93,11 +93,7 @@ def regrouped(known: Groups | None, signal: Ints, comparable: Flags, signals: in
         comparable: bool[k], which of the strands show something.
         signals: how many there are.
     """
-    if (
-        known is not None
-        and known.signal is signal
-        and bool((known.comparable == comparable).all())
-    ):
+    if known is not None and known.signal is signal and every(known.comparable == comparable):
         return known
     count = np.bincount(signal.compress(comparable), minlength=signals)
     rows = where(comparable & (count.take(signal) >= _MEMBERS_MIN))
@@ -201,7 +197,7 @@ def _spread(value: Floats, groups: Groups) -> Floats:
 def _away(off: Floats, spread: Floats, group: Ints) -> Singles:
     """Measure distances in spreads; without any spread there is no distance."""
     unit = spread.take(group)
-    if (spread > 0).all():
+    if every(spread > 0):
         return (off / unit).astype(np.float32)
     away = np.zeros(len(off), np.float32)
     np.divide(off, unit, out=away, where=unit > 0, casting="same_kind")
