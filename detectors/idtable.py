@@ -68,7 +68,7 @@ class IdTable:
         return found
 
     def _guess(self, ids: Ids) -> Found:
-        """Guess the slots of every so manieth id, from those that the first level has."""
+        """Guess the slots of ids that stand a stride apart, from those that the first level has."""
         slot = self._levels[0].take(_place(ids, 0, len(self._levels[0])))
         hit = self.ids.take(slot) == ids
         number = np.arange(len(ids), dtype=np.int32)
