@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import where
+from watchkeep.detectors.arrays import Arrays, every, where
 from watchkeep.detectors.columns import NOWHERE
 from watchkeep.detectors.roster import Roster
 
@@ -28,6 +28,7 @@ _ENTITY_CELLS: Final = 5
 _MEMBER_CELLS: Final = 10
 # What is missing for a day is no longer expected.
 _FORGOTTEN_CELLS: Final = 1_440
+_STEADY_MAX: Final = 1 << 20
 
 
 class Gone(StrEnum):
@@ -77,8 +78,12 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
     present = _present(roster, end_ms, hold_ms, wanted >= 0).take(entity)
     wanted = wanted.take(entity)
 
-    told = wanted >= 0
+    signal = columns["presence"].take(entity).astype(np.int64)
     most, cells = columns["most"].take(entity), columns["fewer_cells"].take(entity)
+    if every(present >= most):
+        _note_all(columns, entity, present)
+        return Presence(signal, present.astype(np.float64), _NONE)
+    told = wanted >= 0
     cells = np.where(present >= most, 0, cells + 1)
     # After an hour of fewer, that many are usual; unless more are wanted.
     settled = ~told & (present > 0) & (cells >= _STEADY_CELLS)
@@ -93,9 +98,8 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
     forgotten = missing > _FORGOTTEN_CELLS
     there = (present > 0) | missed & ~forgotten
     columns["missing_cells"][entity] = missing
-    columns["steady_cells"][entity] = np.where(there, np.minimum(steady + 1, 1 << 20), 0)
+    columns["steady_cells"][entity] = np.where(there, np.minimum(steady + 1, _STEADY_MAX), 0)
 
-    signal = columns["presence"].take(entity).astype(np.int64)
     if not missed.any():
         return Presence(signal, present.astype(np.float64), _NONE)
     nobody = missed & (present == 0) & (missing >= _ENTITY_CELLS)
@@ -104,6 +108,14 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
     gone = [Gone.ENTITY if count == 0 else Gone.MEMBER for count in present.take(at).tolist()]
     absence = Absence(signal.take(at), present.take(at), usual.take(at).astype(np.int64), gone)
     return Presence(signal, present.astype(np.float64), absence)
+
+
+def _note_all(columns: Arrays, entity: Ints, present: Ints) -> None:
+    """Note that no entity has fewer members than it had, so nobody can be missing."""
+    columns["most"][entity] = present
+    columns["fewer_cells"][entity] = columns["missing_cells"][entity] = 0
+    steady = np.minimum(columns["steady_cells"].take(entity) + 1, _STEADY_MAX)
+    columns["steady_cells"][entity] = np.where(present > 0, steady, 0)
 
 
 def _present(roster: Roster, end_ms: int, hold_ms: int, told: npt.NDArray[np.bool_]) -> Ints:

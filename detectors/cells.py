@@ -1,8 +1,4 @@
-"""Cells of the time grid: what strands add up to while a cell is open, and signals when it closes.
-
-A rate is what was counted over the time in which any member was seen, so a gap in the data is no
-dip, and a pod that is replaced takes its share along. A mean is that of the members' means.
-"""
+"""Cells of the time grid: what strands add up to while one is open, and signals when it closes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,34 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.absence import Absence, look
-from watchkeep.detectors.arrays import grown, where
-from watchkeep.detectors.columns import COUNTS, FOLDINGS, LARGEST, LATEST, MOVED, NEVER, NOWHERE
-from watchkeep.detectors.quantiles import classic_quantiles, native_quantile
+from watchkeep.detectors.arrays import every, grown, where
+from watchkeep.detectors.columns import COUNTS, LARGEST, LATEST, MOVED, NEVER
+from watchkeep.detectors.foldings import Woven, fold, rewoven
 from watchkeep.detectors.roster import Roster
-from watchkeep.detectors.siblings import Siblings, farthest
-from watchkeep.schemas.signal import Folding
+from watchkeep.detectors.siblings import Groups, Siblings, farthest, regrouped
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _MISSED_MS: Final = 7_200_000
 _FIRST_SPAN_MS: Final = 3_600_000
-# A cell that was seen for less than this share tells nothing.
-_SEEN_MIN: Final = 0.25
-# A member is compared with the others when it was seen for most of the cell.
-_WHOLE: Final = 0.9
-
-_RATE, _MEAN, _AVERAGE = (
-    FOLDINGS.index(folding) for folding in (Folding.RATE, Folding.MEAN, Folding.AVERAGE)
-)
 
 
 class Stretches(NamedTuple):
     """Stretches of time, of strands or of members, and what they stand for in them."""
 
     owner: npt.NDArray[np.int32] | Ints
-    begin_ms: Ints
-    end_ms: Ints
+    begin_ms: Ints | Floats
+    end_ms: Ints | Floats
     value: Floats
 
     def pick(self, at: Ints) -> "Stretches":
@@ -103,6 +90,8 @@ class Open:
 
     def grow(self, strands: int, members: int) -> None:
         """Make room."""
+        if strands <= len(self.weighted) and members <= len(self.seen):
+            return
         self.weighted, self.covered = (
             grown(self.weighted, strands, 0),
             grown(self.covered, strands, 0),
@@ -112,6 +101,21 @@ class Open:
             grown(self.from_ms, members, LATEST),
             grown(self.to_ms, members, 0),
         )
+
+    def add(self, strand: Ints, span_ms: Floats, value: Floats, strands: int) -> None:
+        """Add what strands stand for; `strands` is how many slots of theirs are in use."""
+        self.weighted[:strands] += np.bincount(strand, value * span_ms, strands)
+        self.covered[:strands] += np.bincount(strand, span_ms, strands)
+
+    def see(self, member: Ints, from_ms: Ints, span_ms: Ints) -> None:
+        """Note that members were seen for so long from a time on; not at all if that is 0."""
+        there = span_ms > 0
+        if not every(there):
+            at = where(there)
+            member, from_ms, span_ms = member.take(at), from_ms.take(at), span_ms.take(at)
+        np.add.at(self.seen, member, span_ms)
+        np.minimum.at(self.from_ms, member, from_ms)
+        np.maximum.at(self.to_ms, member, from_ms + span_ms)
 
     def forget(self, strands: Ints, members: Ints) -> None:
         """Make slots new again that are freed."""
@@ -132,6 +136,9 @@ class Grid:
         self.step_ms = step_ms
         self.next_cell = NEVER
         self.open: dict[int, Open] = {}
+        # What was found for the last cell that closed, and most often serves the next.
+        self._woven: Woven | None = None
+        self._groups: Groups | None = None
 
     @property
     def next_end_ms(self) -> int:
@@ -143,45 +150,58 @@ class Grid:
         if self.next_cell == NEVER:
             self.next_cell = max(first_ms, newest_ms - _FIRST_SPAN_MS) // self.step_ms
 
-    def spread(self, stretches: Stretches, roster: Roster) -> int:
-        """Add strands' stretches to the cells they cover; return how many came too late."""
+    @property
+    def closed_ms(self) -> int:
+        """Up to where cells are closed."""
+        return self.next_cell * self.step_ms
+
+    def late(self, stretches: Stretches) -> int:
+        """Count those that come too late for any cell."""
+        return int(np.count_nonzero(stretches.end_ms <= self.closed_ms))
+
+    def spread(self, stretches: Stretches, roster: Roster) -> None:
+        """Add strands' stretches to the cells they cover."""
         strands = roster.strand_slots.used
         for index, strand, _, span_ms, value in self._cells(stretches):
-            cell = self._open(index, roster)
-            cell.weighted[:strands] += np.bincount(strand, value * span_ms, strands)
-            cell.covered[:strands] += np.bincount(strand, span_ms, strands)
-        closed_ms = self.next_cell * self.step_ms
-        return int(np.count_nonzero(stretches.end_ms <= closed_ms))
+            self._open(index, roster).add(strand, span_ms, value, strands)
 
     def see(self, beats: Stretches, roster: Roster) -> None:
         """Note when members were seen."""
-        for index, *stretch, _ in self._cells(beats):
-            cell = self._open(index, roster)
-            at = where(stretch[2] > 0)
-            member, from_ms, span_ms = (column.take(at) for column in stretch)
-            np.add.at(cell.seen, member, span_ms)
-            np.minimum.at(cell.from_ms, member, from_ms)
-            np.maximum.at(cell.to_ms, member, from_ms + span_ms)
+        for index, member, from_ms, span_ms, _ in self._cells(beats):
+            self._open(index, roster).see(member, from_ms, span_ms)
 
-    def _cells(self, stretches: Stretches) -> Iterator[tuple[int, Any, Ints, Ints, Floats]]:
+    def _cells(self, stretches: Stretches) -> Iterator[tuple[int, Any, Any, Any, Floats]]:
         """Cut stretches at the cells' bounds: owner, begin, length, value; newest cell first.
 
         Stretches that end before a cell begins may be among its own, with a length of 0.
         """
         owner, begin_ms, end_ms, value = stretches
+        if not len(owner):
+            return
+        first_ms = np.minimum.reduce(begin_ms)
         while len(owner):
-            index = (int(end_ms.max()) - 1) // self.step_ms
+            index = (int(np.maximum.reduce(end_ms)) - 1) // self.step_ms
             if index < self.next_cell:
                 return
             bound_ms = index * self.step_ms
-            from_ms = np.maximum(begin_ms, bound_ms)
-            yield index, owner, from_ms, np.maximum(end_ms - from_ms, 0), value
-            at = (begin_ms < bound_ms).nonzero()[0]
-            owner, begin_ms, value = owner.take(at), begin_ms.take(at), value.take(at)
-            end_ms = np.minimum(end_ms.take(at), bound_ms)
+            if first_ms >= bound_ms:
+                yield index, owner, begin_ms, end_ms - begin_ms, value
+                return
+            span_ms = end_ms - (from_ms := np.maximum(begin_ms, bound_ms))
+            if np.minimum.reduce(end_ms) < bound_ms:
+                span_ms = np.maximum(span_ms, 0)
+            yield index, owner, from_ms, span_ms, value
+            earlier = begin_ms < bound_ms
+            if not every(earlier):
+                at = where(earlier)
+                owner, begin_ms, value = owner.take(at), begin_ms.take(at), value.take(at)
+                end_ms = end_ms.take(at)
+            end_ms = np.minimum(end_ms, bound_ms)
 
     def _open(self, index: int, roster: Roster) -> Open:
-        cell = self.open.setdefault(index, Open())
+        cell = self.open.get(index)
+        if cell is None:
+            cell = self.open[index] = Open()
         cell.grow(roster.strand_slots.used, roster.member_slots.used)
         return cell
 
@@ -202,7 +222,44 @@ class Grid:
         cell = self._open(index, roster)
         del self.open[index]
         _hold(roster, cell, (index * self.step_ms, self.step_ms), hold_ms)
-        return _folded(roster, cell, (index * self.step_ms, self.step_ms), hold_ms)
+        return self._folded(roster, cell, index * self.step_ms, hold_ms)
+
+    def _folded(self, roster: Roster, cell: Open, begin_ms: int, hold_ms: int) -> Cell | None:
+        """Fold strands into signals."""
+        has = cell.covered[: roster.strand_slots.used] > 0
+        woven = self._woven = rewoven(self._woven, roster, has, self.step_ms)
+        value, own = fold(roster, woven, cell, self.step_ms)
+        comparable = np.isfinite(own)
+        groups = self._groups = regrouped(self._groups, woven.signal, comparable, woven.signals)
+        siblings = farthest(roster.strands, groups, woven.at, own, woven.once)
+
+        members, absence = woven.members.copy(), None
+        if self.step_ms == roster.step_ms:
+            presence = look(roster, begin_ms + self.step_ms, hold_ms)
+            value[presence.signal], members[presence.signal] = presence.value, presence.value
+            absence = presence.absence
+
+        signals = roster.signals
+        known = signals["awake"][: len(value)] & (signals["from_ms"][: len(value)] <= begin_ms)
+        slots = where(known & ~np.isnan(value))
+        if not len(slots):
+            return None
+        new = slots.compress(signals["seen_ms"].take(slots) == NEVER)
+        born_ms = signals["born_ms"].take(new)
+        value = value.take(slots)
+        signals["seen_ms"][slots], signals["value"][slots] = begin_ms, value
+        return Cell(
+            begin_ms,
+            self.step_ms,
+            slots,
+            value,
+            members.take(slots),
+            siblings.of(slots),
+            absence,
+            new,
+            signals["quiet"].take(new),
+            np.maximum(begin_ms - born_ms, 0) // self.step_ms,
+        )
 
 
 def _hold(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> None:
@@ -211,16 +268,17 @@ def _hold(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> No
     end_ms = begin_ms + step_ms
     series = roster.series
     last_ms = series["last_ms"]
-    rows = where((last_ms < end_ms) & (last_ms >= end_ms - hold_ms))
-    flags = series["flags"].take(rows)
-    value = np.where(flags & COUNTS, series["held"].take(rows), series["last_value"].take(rows))
-    keep = where((flags & MOVED != 0) & (np.abs(value) < LARGEST))
-    rows, value = rows.take(keep), value.take(keep)
+    moved = series["flags"] & MOVED != 0
+    rows = where(moved & (last_ms < end_ms) & (last_ms >= end_ms - hold_ms))
+    counts = series["flags"].take(rows) & COUNTS != 0
+    value = np.where(counts, series["held"].take(rows), series["last_value"].take(rows))
+    usable = np.abs(value) < LARGEST
+    if not every(usable):
+        rows, value = rows.compress(usable), value.compress(usable)
     strand = series["strand"].take(rows)
     span_ms = end_ms - np.maximum(last_ms.take(rows), begin_ms)
     strands = roster.strand_slots.used
-    cell.weighted[:strands] += np.bincount(strand, value * span_ms, strands)
-    cell.covered[:strands] += np.bincount(strand, span_ms, strands)
+    cell.add(strand.astype(np.int64), span_ms.astype(np.float64), value, strands)
 
     seen_ms, ended_ms = roster.members["last_ms"], roster.members["ended_ms"]
     lasts = (seen_ms >= ended_ms) | (ended_ms > end_ms)
@@ -229,145 +287,3 @@ def _hold(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> No
     cell.seen[there] += end_ms - from_ms
     cell.from_ms[there] = np.minimum(cell.from_ms[there], from_ms)
     cell.to_ms[there] = end_ms
-
-
-def _folded(roster: Roster, cell: Open, span: tuple[int, int], hold_ms: int) -> Cell | None:
-    """Fold strands into signals."""
-    begin_ms, step_ms = span
-    strands = _there(roster, cell, step_ms)
-    signals = roster.signals
-    value = np.full(roster.signal_slots.used, np.nan)
-    members = np.bincount(strands.signal, minlength=len(value)).astype(np.int32)
-    own = np.full(len(strands.signal), np.nan)  # What each strand says by itself.
-    _rates(strands, cell, step_ms, value, own)
-    _means(strands, value, own)
-    _averages(strands, roster, value, own)
-    _quantiles(strands, roster, value, members)
-
-    once = np.where(signals["events"][: len(value)], 1000 / step_ms, 0.0)
-    siblings = farthest(roster.strands, strands.at, strands.signal, own, once)
-
-    absence = None
-    if step_ms == roster.step_ms:
-        presence = look(roster, begin_ms + step_ms, hold_ms)
-        value[presence.signal], members[presence.signal] = presence.value, presence.value
-        absence = presence.absence
-
-    known = ~np.isnan(value) & (signals["from_ms"][: len(value)] <= begin_ms)
-    slots = where(known & signals["awake"][: len(value)])
-    if not len(slots):
-        return None
-    new = slots.compress(signals["seen_ms"].take(slots) == NEVER)
-    born_ms = signals["born_ms"].take(new)
-    signals["seen_ms"][slots], signals["value"][slots] = begin_ms, value.take(slots)
-    return Cell(
-        begin_ms,
-        step_ms,
-        slots,
-        value.take(slots),
-        members.take(slots),
-        siblings.of(slots),
-        absence,
-        new,
-        signals["quiet"].take(new),
-        np.maximum(begin_ms - born_ms, 0) // step_ms,
-    )
-
-
-class _Strands(NamedTuple):
-    """The strands that have something in a cell."""
-
-    at: Ints
-    signal: Ints
-    member: Ints
-    folding: npt.NDArray[np.uint8]
-    weighted: Floats
-    covered: Floats
-
-
-def _there(roster: Roster, cell: Open, step_ms: int) -> _Strands:
-    used = roster.strand_slots.used
-    signal = roster.strands["signal"][:used]
-    at = where((signal != NOWHERE) & (cell.covered[:used] > 0))
-    of_step = roster.signals["step_s"].take(signal.take(at)) * 1000 == step_ms
-    at = at.compress(of_step)
-    signal = signal.take(at).astype(np.int64)
-    return _Strands(
-        at,
-        signal,
-        roster.strands["member"].take(at).astype(np.int64),
-        roster.signals["folding"].take(signal),
-        cell.weighted.take(at),
-        cell.covered.take(at).astype(np.float64),
-    )
-
-
-def _rates(strands: _Strands, cell: Open, step_ms: int, value: Floats, own: Floats) -> None:
-    """Sum rates over members: what was counted over the time in which it could be."""
-    at = where(strands.folding == _RATE)
-    signal, member = strands.signal.take(at), strands.member.take(at)
-    weighted = strands.weighted.take(at)
-    seen = cell.seen.take(member)
-    count = len(value)
-    total = np.bincount(signal, weighted, count)
-    from_ms, to_ms = np.full(count, LATEST), np.zeros(count, np.int64)
-    np.minimum.at(from_ms, signal, cell.from_ms.take(member))
-    np.maximum.at(to_ms, signal, cell.to_ms.take(member))
-    over_ms = np.minimum(np.bincount(signal, seen, count), np.maximum(to_ms - from_ms, 0))
-    enough = over_ms >= _SEEN_MIN * step_ms
-    value[enough] = total[enough] / over_ms[enough]
-    whole = where(seen >= _WHOLE * step_ms)
-    own[at.take(whole)] = weighted.take(whole) / seen.take(whole)
-
-
-def _means(strands: _Strands, value: Floats, own: Floats) -> None:
-    """Average gauges over members."""
-    at = where(strands.folding == _MEAN)
-    signal = strands.signal.take(at)
-    mean = strands.weighted.take(at) / strands.covered.take(at)
-    own[at] = mean
-    count = np.bincount(signal, minlength=len(value))
-    some = where(count > 0)
-    value[some] = np.bincount(signal, mean, len(value))[some] / count[some]
-
-
-def _averages(strands: _Strands, roster: Roster, value: Floats, own: Floats) -> None:
-    """Divide the sums of families by their counts, of all members and of each."""
-    at = where(strands.folding == _AVERAGE)
-    if not len(at):
-        return
-    counted = np.zeros(roster.strand_slots.used)
-    counted[strands.at] = strands.weighted
-    mate = roster.mates().take(strands.at.take(at))
-    paired = where(mate != NOWHERE)
-    at, mate = at.take(paired), mate.take(paired)
-    signal, sums, counts = strands.signal.take(at), strands.weighted.take(at), counted.take(mate)
-    total = np.bincount(signal, counts, len(value))
-    some = where(total > 0)
-    value[some] = np.bincount(signal, sums, len(value))[some] / total[some]
-    busy = where(counts > 0)
-    own[at.take(busy)] = sums.take(busy) / counts.take(busy)
-
-
-def _quantiles(
-    strands: _Strands, roster: Roster, value: Floats, members: npt.NDArray[np.int32]
-) -> None:
-    """Find the quantiles of histograms, merged over members."""
-    buckets = roster.buckets()
-    if not len(buckets.at):
-        return
-    count = np.zeros(roster.strand_slots.used)
-    count[strands.at] = strands.weighted
-    count = count.take(buckets.at)
-    qs = (0.99, 0.5)
-    for q, slots, found in zip(
-        qs,
-        (buckets.p99, buckets.p50),
-        classic_quantiles(qs, buckets.layout, buckets.bound, count),
-        strict=True,
-    ):
-        if buckets.native.any():
-            own = native_quantile(q, buckets.layout, buckets.low, buckets.bound, count)
-            np.copyto(found, own, where=buckets.native)
-        value[slots] = found
-        members[slots] = members[buckets.counted]

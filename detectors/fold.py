@@ -13,12 +13,12 @@ Everything is columns; Python's loops run over new series and over cells, never 
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import begins, unique, where
+from watchkeep.detectors.arrays import begins, every, some, unique, where
 from watchkeep.detectors.cells import Cell, Grid, Open, Stretches
 from watchkeep.detectors.columns import (
     COUNTS,
@@ -33,6 +33,7 @@ from watchkeep.detectors.columns import (
 )
 from watchkeep.detectors.native import Samples, unfold
 from watchkeep.detectors.roster import Roster
+from watchkeep.detectors.rows import NO_ROWS, Rows, rising
 from watchkeep.detectors.sweep import EVERY_MS, sweep
 from watchkeep.schemas.frame import Frame, LabelSet
 from watchkeep.schemas.settings import Detect
@@ -103,18 +104,21 @@ class Fold:
         rows = self._rows(samples, newest_ms)
         if not len(rows.slot):
             return
-        first_ms = int(rows.time_ms.min())
+        first_ms = int(np.minimum.reduce(rows.time_ms))
         beats = self._beats(rows)
         stretches, stood = self._stretches(rows)
         steps = self.roster.steps
         for step_s in steps:
-            grid = self.grids.setdefault(step_s, Grid(step_s * 1000))
+            grid = self.grids.get(step_s)
+            if grid is None:
+                grid = self.grids[step_s] = Grid(step_s * 1000)
             grid.begin(first_ms, newest_ms)
             grid.see(beats, self.roster)
-            late = grid.spread(self._of_step(stretches, step_s), self.roster)
+            mine = self._of_step(stretches, step_s)
+            grid.spread(mine, self.roster)
             if stood is not None:
                 grid.spread(self._of_step(stood, step_s), self.roster)
-            if late:
+            if first_ms <= grid.closed_ms and (late := grid.late(mine)):
                 self.drops["late"] += late
                 self.blamed["late"] = (self.roster.owner_of(int(stretches.owner[0])), newest_ms)
 
@@ -141,16 +145,17 @@ class Fold:
             if cell is not None:
                 yield cell
 
-    def _rows(self, samples: Samples, newest_ms: int) -> "_Rows":
+    def _rows(self, samples: Samples, newest_ms: int) -> Rows:
         """Take out what can be folded, each series' samples in order; count the rest by reason."""
         series_id, time_ms, value = samples
         found = self.roster.table.find(series_id)
         if not len(self.roster.table) or not len(found):
             self._drop("unknown_series", found < 0, None)
-            return _NO_ROWS
+            return NO_ROWS
         slot = found.astype(np.int64)
         strand = self.roster.series["strand"].take(slot)
-        if found.min() < 0 or strand.min() < 0 or time_ms.min() < 0 or time_ms.max() > newest_ms:
+        odd = np.minimum.reduce(found) < 0 or np.minimum.reduce(strand) < 0
+        if odd or np.minimum.reduce(time_ms) < 0 or np.maximum.reduce(time_ms) > newest_ms:
             watched = (found >= 0) & (strand >= 0)
             self._drop("unknown_series", found < 0, None)
             self._drop("clock_ahead", watched & (time_ms > newest_ms), strand)
@@ -158,33 +163,29 @@ class Fold:
             at = where(watched & (time_ms >= 0) & (time_ms <= newest_ms))
             slot, strand = slot.take(at), strand.take(at)
             time_ms, value = time_ms.take(at), value.take(at)
-        rows = _Rows(slot, strand, time_ms, value)
-        rows = (
-            self._once(rows)
-            if unique(slot, len(self.roster.series["last_ms"]))
-            else self._in_order(rows)
-        )
-        return rows._replace(flags=self.roster.series["flags"].take(rows.slot))
+        rows = Rows(slot, strand, time_ms, value)
+        once = unique(slot, len(self.roster.series["last_ms"]))
+        return self._once(rows) if once else self._in_order(rows)
 
-    def _once(self, rows: "_Rows") -> "_Rows":
+    def _once(self, rows: Rows) -> Rows:
         """Find what each series said before, if each has one sample."""
         series = self.roster.series
         before_ms = series["last_ms"].take(rows.slot)
         newer = rows.time_ms > before_ms
-        if not newer.all():
+        if not every(newer):
             self._drop("not_newer", ~newer, rows.strand)
             at = where(newer)
             rows, before_ms = rows.pick(at), before_ms.take(at)
-        return rows._replace(
-            before_ms=before_ms, before=series["last_value"].take(rows.slot), last=slice(None)
-        )
+        slot, strand, time_ms, value, *_ = rows
+        before, flags = series["last_value"].take(slot), series["flags"].take(slot)
+        return Rows(slot, strand, time_ms, value, before_ms, before, slice(None), flags)
 
-    def _in_order(self, rows: "_Rows") -> "_Rows":
+    def _in_order(self, rows: Rows) -> Rows:
         """Sort rows by series, each one's as they came, and find what was said before each."""
         series = self.roster.series
         count = len(rows.slot)
         rows = rows.pick(np.sort(rows.slot * count + np.arange(count)) % count)
-        newer = _rising(rows) & (rows.time_ms > series["last_ms"].take(rows.slot))
+        newer = rising(rows) & (rows.time_ms > series["last_ms"].take(rows.slot))
         self._drop("not_newer", ~newer, rows.strand)
         rows = rows.pick(where(newer))
         first = begins(rows.slot)
@@ -193,7 +194,8 @@ class Fold:
         before_ms[at] = series["last_ms"].take(rows.slot.take(at))
         before[at] = series["last_value"].take(rows.slot.take(at))
         last = where(np.append(first[1:], len(first) > 0))
-        return rows._replace(before_ms=before_ms, before=before, last=last)
+        flags = series["flags"].take(rows.slot)
+        return rows._replace(before_ms=before_ms, before=before, last=last, flags=flags)
 
     def _drop(self, reason: str, flags: Flags, strand: Strands | None) -> None:
         if count := int(np.count_nonzero(flags)):
@@ -201,10 +203,10 @@ class Fold:
             whose = "" if strand is None else self.roster.owner_of(int(strand[flags.argmax()]))
             self.blamed[reason] = (whose, self._newest_ms)
 
-    def _beats(self, rows: "_Rows") -> Stretches:
+    def _beats(self, rows: Rows) -> Stretches:
         """Find from when to when members were seen since they were seen last."""
         member = self.roster.strands["member"].take(rows.strand)
-        if (rows.flags & META).any() or np.isnan(rows.value).any():
+        if np.bitwise_or.reduce(rows.flags) & META or some(np.isnan(rows.value)):
             stale = rows.value.view(np.uint64) == _STALE
             meta = (rows.flags & META) != 0
             self._note_ends(member, rows.time_ms, stale & ~meta)
@@ -212,13 +214,19 @@ class Fold:
         # A scrape's samples stand together and bear one time.
         at = where((begins(member) | begins(rows.time_ms)) & (member != NOWHERE))
         member, time_ms = member.take(at).astype(np.int64), rows.time_ms.take(at)
-        order = np.lexsort((time_ms, member))
-        member, time_ms = member.take(order), time_ms.take(order)
+        # Buckets, which have no member, stand in between.
+        at = where(begins(member) | begins(time_ms))
+        member, time_ms = member.take(at), time_ms.take(at)
         members = self.roster.members
-        before_ms = members["last_ms"].take(member)
-        # The one before is of another member where a member begins, and then doesn't count.
-        again = where(~begins(member))
-        before_ms[again] = np.maximum(before_ms.take(again), time_ms.take(again - 1))
+        if every(member[1:] > member[:-1]):
+            before_ms = members["last_ms"].take(member)
+        else:
+            order = np.lexsort((time_ms, member))
+            member, time_ms = member.take(order), time_ms.take(order)
+            before_ms = members["last_ms"].take(member)
+            # The one before is of another member where a member begins, and then doesn't count.
+            again = where(~begins(member))
+            before_ms[again] = np.maximum(before_ms.take(again), time_ms.take(again - 1))
         newer = where(time_ms > before_ms)
         np.maximum.at(members["last_ms"], member, time_ms)
         member, time_ms, before_ms = member.take(newer), time_ms.take(newer), before_ms.take(newer)
@@ -234,7 +242,7 @@ class Fold:
         at = where(stale & (member != NOWHERE))
         np.maximum.at(self.roster.members["ended_ms"], member.take(at), time_ms.take(at))
 
-    def _stretches(self, rows: "_Rows") -> tuple[Stretches, Stretches | None]:
+    def _stretches(self, rows: Rows) -> tuple[Stretches, Stretches | None]:
         """Pair each sample with the one before it, and remember the last of each series.
 
         Returns:
@@ -243,57 +251,63 @@ class Fold:
         """
         slot, strand, time_ms, value, before_ms, before, last, flags = rows
         series = self.roster.series
-        counts = (flags & COUNTS) != 0
+        counts, awake = (flags & COUNTS) != 0, (flags & MOVED) != 0
+        # Floats, as they are multiplied with values; they are exact.
+        end_ms, since_ms = time_ms.astype(np.float64), before_ms.astype(np.float64)
         # Where there was no sample before, or one that is no number, the difference is NaN.
         with np.errstate(invalid="ignore", over="ignore"):
             delta = value - before
             increase = np.where(delta >= 0, delta, value)
-            rate = increase * (1000 / (time_ms - before_ms))
+            rate = increase * (1000 / (end_ms - since_ms))
             x = np.where(counts, rate, value)
             usable = np.isfinite(delta) & (np.abs(x) < LARGEST)
             held = np.where(counts, x, STILL).astype(np.float32)
         negative = value < 0
-        if negative.any():
+        if some(negative):
             usable &= ~(counts & negative)
-        new = _NO_ROWS.slot
-        if not usable.all():
+        new = NO_ROWS.slot
+        if not every(usable):
             self._tell_odd(rows, counts & negative)
             held[~usable] = np.nan
             new = where(before_ms == NEVER)
             self._note_born(new, rows)
         moved = usable & (delta != 0)
-        newly = where(moved & ((flags & MOVED) == 0))
+        newly = where(moved & ~awake)
         if len(newly):
             self._note_awake(newly, rows)
         if len(new) and self._join(new, rows):
-            newly = where(moved & ((flags & MOVED) == 0))
+            awake = (flags & MOVED) != 0
+            newly = where(moved & ~awake)
         stood = None
         if len(newly):
             stood = self._stood(newly, rows, counts)
             self._set_moving(newly, rows)
-        if (unsure := moved & ((flags & UNSURE) != 0)).any():
-            self._watch_behaviour(where(unsure), strand, delta, value)
+            awake = (flags & MOVED) != 0
+        if np.bitwise_or.reduce(flags) & UNSURE:
+            unsure = where(moved & ((flags & UNSURE) != 0))
+            self._watch_behaviour(unsure, strand, delta, value)
 
         at = slot[last]
         series["last_ms"][at], series["last_value"][at] = time_ms[last], value[last]
         series["held"][at] = held[last]
 
-        at = where(usable & ((flags & MOVED) != 0))
-        begin_ms = np.maximum(before_ms.take(at), time_ms.take(at) - self._hold_ms)
-        return Stretches(strand.take(at), begin_ms, time_ms.take(at), x.take(at)), stood
+        at = where(usable & awake)
+        begin_ms = np.maximum(since_ms, end_ms - self._hold_ms)
+        owner = strand.take(at).astype(np.int64)
+        return Stretches(owner, begin_ms.take(at), end_ms.take(at), x.take(at)), stood
 
-    def _tell_odd(self, rows: "_Rows", negative: Flags) -> None:
+    def _tell_odd(self, rows: Rows, negative: Flags) -> None:
         """Count what can't be used."""
         self._drop("negative_counter", negative, rows.strand)
         too_large = np.isfinite(rows.value) & (np.abs(rows.value) >= LARGEST)
         self._drop("too_large", too_large, rows.strand)
 
-    def _note_born(self, new: Ints, rows: "_Rows") -> None:
+    def _note_born(self, new: Ints, rows: Rows) -> None:
         """Remember when signals were there first."""
         signal = self.roster.strands["signal"].take(rows.strand.take(new))
         np.minimum.at(self.roster.signals["born_ms"], signal, rows.time_ms.take(new))
 
-    def _set_moving(self, newly: Ints, rows: "_Rows") -> None:
+    def _set_moving(self, newly: Ints, rows: Rows) -> None:
         """Have series take part from the row on that moves them for the first time."""
         slot, strand, before = rows.slot.take(newly), rows.strand.take(newly), rows.before
         self.roster.series["flags"][slot] |= MOVED
@@ -302,7 +316,7 @@ class Fold:
         rows.flags[np.arange(len(rows.slot)) >= since.take(rows.slot)] |= MOVED
         self._wake(strand, before.take(newly))
 
-    def _stood(self, newly: Ints, rows: "_Rows", counts: Flags) -> Stretches | None:
+    def _stood(self, newly: Ints, rows: Rows, counts: Flags) -> Stretches | None:
         """Give gauges that move for the first time the value they had in cells that are open."""
         at = newly.compress(~counts.take(newly))
         # Of a series with several samples here, the first that moves is the one.
@@ -317,12 +331,12 @@ class Fold:
         end_ms = rows.before_ms.take(at)
         return Stretches(rows.strand.take(at), end_ms - self._hold_ms, end_ms, rows.before.take(at))
 
-    def _note_awake(self, newly: Ints, rows: "_Rows") -> None:
+    def _note_awake(self, newly: Ints, rows: Rows) -> None:
         """Remember when signals have moved first."""
         signal = self.roster.strands["signal"].take(rows.strand.take(newly))
         np.minimum.at(self.roster.signals["awake_ms"], signal, rows.time_ms.take(newly))
 
-    def _join(self, new: Ints, rows: "_Rows") -> bool:
+    def _join(self, new: Ints, rows: Rows) -> bool:
         """Have series take part at once that begin after their signal has moved.
 
         All that a new pod shows may be new and constant; one that never gets ready is told by that.
@@ -370,6 +384,8 @@ class Fold:
         """Find signals of unknown kind that have shown theirs."""
         signals = self.roster.signals
         rises = signals["rises"]
+        if rises.max(initial=0) < _RISES:
+            return
         grown = where(
             (rises >= _RISES)
             & (signals["falls"] == 0)
@@ -380,42 +396,3 @@ class Fold:
             strands = self.roster.have_count(grown)
             for cell in self._open_cells():
                 cell.forget(strands, np.empty(0, np.int64))
-
-
-class _Rows(NamedTuple):
-    """Samples that can be folded, and what their series said before.
-
-    Attributes:
-        last: the rows that are the last of their series.
-    """
-
-    slot: Ints
-    strand: Strands
-    time_ms: Ints
-    value: Floats
-    before_ms: Ints = np.empty(0, np.int64)
-    before: Floats = np.empty(0)
-    last: Ints | slice = slice(None)
-    flags: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
-
-    def pick(self, at: Ints) -> "_Rows":
-        """Take some rows; what was said before them has to be found anew."""
-        return _Rows(
-            self.slot.take(at), self.strand.take(at), self.time_ms.take(at), self.value.take(at)
-        )
-
-
-_NO_ROWS = _Rows(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0))
-
-
-def _rising(rows: _Rows) -> Flags:
-    """Tell which samples are newer than all before them of their series; rows are in order."""
-    if not len(rows.slot):
-        return np.zeros(0, bool)
-    first = begins(rows.slot)
-    span = int(rows.time_ms.max()) - int(rows.time_ms.min()) + 1
-    # Each series gets a range of its own, so one running maximum serves them all.
-    rank = (np.cumsum(first) - 1) * span + (rows.time_ms - rows.time_ms.min())
-    before = np.concatenate(([-1], np.maximum.accumulate(rank)[:-1]))
-    rising: Flags = rank > before
-    return rising

@@ -59,14 +59,23 @@ class IdTable:
             return self._find(ids)
         # Senders repeat their series in one order, in which they were given their slots: from one
         # that is looked up, the next ones can be guessed, and a guess is cheap to check.
-        found = np.repeat(self._find(ids[::_STRIDE]), _STRIDE)[: len(ids)]
-        found += np.resize(_AHEAD, len(ids))
+        found = np.add.outer(self._guess(ids[::_STRIDE]), _AHEAD).ravel()[: len(ids)]
         # A guess beyond the last slot is no slot at all, nor is one before the first.
         found = np.maximum(np.minimum(found, np.int32(len(self.ids) - 1)), np.int32(0))
         missed = where(self.ids.take(found) != ids)
         if len(missed):
             found[missed] = self._find(ids.take(missed))
         return found
+
+    def _guess(self, ids: Ids) -> Found:
+        """Guess the slots of ids that stand a stride apart, from those that the first level has."""
+        slot = self._levels[0].take(_place(ids, 0, len(self._levels[0])))
+        hit = self.ids.take(slot) == ids
+        number = np.arange(len(ids), dtype=np.int32)
+        # The ones before the first that is known are guessed from it too.
+        known = np.maximum.accumulate(np.where(hit, number, np.int32(hit.argmax())))
+        guess: Found = slot.take(known) + (number - known) * np.int32(_STRIDE)
+        return guess
 
     def _find(self, ids: Ids) -> Found:
         found = np.full(len(ids), NONE, np.int32)

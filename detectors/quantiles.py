@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import run_sizes
+from watchkeep.detectors.arrays import run_sizes, some
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -65,21 +65,19 @@ def classic_quantiles(
     # Rounding and missing scrapes must not make a larger bucket hold less.
     count = _running_max(owner, count)
     total = count.take(lasts)
-    whole = (total > 0) & np.isposinf(bound.take(lasts)) & (lasts > firsts)
-    found = []
-    for q in qs:
-        rank = q * total
-        at = _reached(count >= (rank * _TIE).take(owner), where)
-        is_first, is_last = at == firsts, at == lasts
-        at = np.where(is_last & ~is_first, at - 1, at)  # The last one's bound is infinite.
-        low = np.where(is_first, 0.0, bound.take(at - 1))
-        below = np.where(is_first, 0.0, count.take(at - 1))
-        high = bound.take(at)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            inner = low + (high - low) * (rank - below) / (count.take(at) - below)
-        result = np.where(is_last | (is_first & (high <= 0)), high, inner)
-        found.append(np.where(whole, result, np.nan))
-    return found
+    whole = (total > 0) & (bound.take(lasts) == np.inf) & (lasts > firsts)
+    # All quantiles at once: a row of each matrix is one's.
+    rank = np.multiply.outer(qs, total)
+    at = _reached(count >= (rank * _TIE).take(owner, axis=1), where)
+    is_first, is_last = at == firsts, at == lasts
+    at = np.where(is_last & ~is_first, at - 1, at)  # The last one's bound is infinite.
+    low = np.where(is_first, 0.0, bound.take(at - 1))
+    below = np.where(is_first, 0.0, count.take(at - 1))
+    high = bound.take(at)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        inner = low + (high - low) * (rank - below) / (count.take(at) - below)
+    result = np.where(is_last | (is_first & (high <= 0)), high, inner)
+    return list(np.where(whole, result, np.nan))
 
 
 def native_quantile(q: float, where: Layout, low: Floats, high: Floats, own: Floats) -> Floats:
@@ -137,14 +135,15 @@ def _is_exponential(low: Floats, high: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _reached(there: npt.NDArray[np.bool_], where: Layout) -> Ints:
-    """Find the first bucket of each histogram that is `there`, or its last."""
-    numbers = np.where(there, np.arange(len(there)), len(there))
-    return np.minimum(np.minimum.reduceat(numbers, where.firsts), where.lasts)
+    """Find the first bucket of each histogram that is `there`, or its last; in each row."""
+    size = there.shape[-1]
+    numbers = np.where(there, np.arange(size), size)
+    return np.minimum(np.minimum.reduceat(numbers, where.firsts, axis=-1), where.lasts)
 
 
 def _running_max(owner: Ints, count: Floats) -> Floats:
     falls = (count[1:] < count[:-1]) & (owner[1:] == owner[:-1])
-    if not falls.any():
+    if not some(falls):
         return count
     # Ranks are exact. Each histogram's are lifted above the one before, so one maximum serves all.
     order = np.argsort(count)

@@ -89,7 +89,7 @@ class Roster:
         natives: native histograms, by the slot of their series.
         left_out: what isn't watched and why, and what limits have refused.
         renewed: signals whose slot got a new meaning since this was last emptied.
-        version: grows whenever a strand comes or goes.
+        version: grows whenever a strand comes or goes, or is folded in another way.
     """
 
     def __init__(self, settings: Detect) -> None:
@@ -397,6 +397,7 @@ class Roster:
             self.signals["events"][slot] = unit_of(self.signal(slot)) == _EVENTS
             self.renewed.append(slot)
         self.signals["folding"][signals] = FOLDINGS.index(Folding.RATE)
+        self.version += 1
         self.signals["quiet"][signals] = 0.0
         self.signals["from_ms"][signals] = series["last_ms"].max()
         mine = np.zeros(self.signal_slots.used + 1, bool)
