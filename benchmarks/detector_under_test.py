@@ -1,22 +1,29 @@
-"""The detector that the quality benchmarks judge.
+"""The detector that the quality benchmarks judge: the bank as it is, with nothing set.
 
-It is a stand-in: how far a value is from a moving average, on a scale that only pretends to know
-how often that happens. The benchmarks need nothing but `rarities`.
+Records are independent of each other, so those with the same step go through one bank side by side,
+each from its own time of day on. A row is a cell of the grid, whatever its clock says: some clocks
+are set back.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Final
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import groupby
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from corpora import WEEK_MS, Floats, Recorded
+from corpora import Floats, Longs, Recorded
+from watchkeep.detectors.bank import Bank
 
-_WEIGHT: Final = 0.05
-_TAPS: Final = 200  # What is older weighs less than a part in twenty thousand.
-_WARM_ROWS: Final = 200
-_METRICS: Final = 3  # A fault of an entity shows in several.
-_ALERT_ROWS: Final = 30
+_DAY_MS: Final = 86_400_000
+
+
+class _Lane(NamedTuple):
+    """A record's place among those beside it: its cells, and its signals' slots."""
+
+    cells: slice
+    slots: slice
 
 
 def rarities(records: Sequence[Recorded], progress: Callable[[str], None]) -> list[Floats]:
@@ -31,36 +38,62 @@ def rarities(records: Sequence[Recorded], progress: Callable[[str], None]) -> li
         above. An alarm at a budget of B alerts a week is a rarity of at least -log10(B). NaN or
         -inf where the detector isn't warm.
     """
-    found = []
-    for record in records:
-        found.append(_rarity(record))
-        progress(record.name)
+    found: list[Floats] = [np.empty(0)] * len(records)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = {
+            pool.submit(_side_by_side, [records[i] for i in part]): part
+            for part in _parts(records)
+        }
+        for job in as_completed(jobs):
+            for i, rarity in zip(jobs[job], job.result(), strict=True):
+                found[i] = rarity
+                progress(records[i].name)
     return found
 
 
-def _rarity(record: Recorded) -> Floats:
-    distance = np.stack([_distance(signal) for signal in record.value.T])
-    largest = np.sort(distance, axis=0)[-_METRICS:].mean(axis=0)
-    # As if distances fell off exponentially.
-    rarity = largest / math.log(10) - math.log10(WEEK_MS / record.step_ms / _ALERT_ROWS)
-    rarity[:_WARM_ROWS] = np.nan
-    return np.asarray(rarity)
+def _parts(records: Sequence[Recorded]) -> Iterator[list[int]]:
+    """Split records into parts of one step, one for each processor."""
+    order = sorted(range(len(records)), key=lambda i: (records[i].step_ms, len(records[i].time_ms)))
+    workers = os.cpu_count() or 1
+    for _, group in groupby(order, key=lambda i: records[i].step_ms):
+        same = list(group)
+        yield from (part for first in range(workers) if (part := same[first::workers]))
 
 
-def _distance(signal: Floats) -> Floats:
-    """Tell how many standard deviations each value is from the mean before it: float64[T]."""
-    known = np.isfinite(signal)
-    value = np.where(known, signal, 0.0)
-    error = np.where(known, value - _before(value, known), 0.0)
-    scale = np.sqrt(_before(error**2, known))
-    floor = 0.001 * np.abs(_before(value, known)) + 1e-9
-    return np.asarray(np.abs(error) / (scale + floor))
+def _side_by_side(records: Sequence[Recorded]) -> list[Floats]:
+    step_ms = records[0].step_ms
+    lanes = list(_lanes(records))
+    count = max(lane.cells.stop for lane in lanes)
+    value = np.full((count, lanes[-1].slots.stop), np.nan)
+    entity = np.empty(value.shape[1], np.int64)
+    begin, end = np.empty_like(entity), np.empty_like(entity)
+    for number, (record, lane) in enumerate(zip(records, lanes, strict=True)):
+        value[lane.cells, lane.slots] = record.value
+        entity[lane.slots] = number
+        begin[lane.slots], end[lane.slots] = lane.cells.start, lane.cells.stop
+    rarity = _run(value, step_ms, entity, begin, end)
+    return [rarity[lane.cells, number] for number, lane in enumerate(lanes)]
 
 
-def _before(value: Floats, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Floats:
-    """Average what comes before each row, the newest most: float64[T], missing values 0."""
-    weights = _WEIGHT * (1 - _WEIGHT) ** np.arange(_TAPS)
-    total = np.convolve(value, weights)[: len(value)]
-    weight = np.convolve(known, weights)[: len(value)]
-    mean = np.divide(total, weight, out=np.zeros(len(value)), where=weight > 0)
-    return np.append(mean[:1], mean[:-1])
+def _lanes(records: Sequence[Recorded]) -> Iterator[_Lane]:
+    slots = 0
+    for record in records:
+        first = int(record.time_ms[0]) % _DAY_MS // record.step_ms
+        rows, signals = record.value.shape
+        yield _Lane(slice(first, first + rows), slice(slots, slots + signals))
+        slots += signals
+
+
+def _run(value: Floats, step_ms: int, entity: Longs, begin: Longs, end: Longs) -> Floats:
+    """Step through the cells; each signal takes part from its first to its last."""
+    bank = Bank()
+    bank.place(np.arange(len(entity)), entity, entity % 64 / 64)
+    rarity = np.full((len(value), int(entity[-1]) + 1), np.nan)
+    changes = {*begin.tolist(), *end.tolist()}
+    slots = np.empty(0, np.int64)
+    for number, row in enumerate(value):
+        if number in changes:
+            slots = np.flatnonzero((begin <= number) & (number < end))
+        decision = bank.step(number * step_ms, step_ms, slots, row.take(slots))
+        rarity[number, decision.entity] = decision.rarity
+    return rarity

@@ -24,12 +24,15 @@ class Scores(NamedTuple):
         expected: float64, what was expected before this cell; NaN where nothing was.
         spread: float64, one unit of the score in the unit of the signal.
         warmup: float64, from 0 (new) to 1 (warm).
+        low, high: float64, between which the score is 0; None where that is `expected` alone.
     """
 
     score: npt.NDArray[np.float64]
     expected: npt.NDArray[np.float64]
     spread: npt.NDArray[np.float64]
     warmup: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64] | None = None
+    high: npt.NDArray[np.float64] | None = None
 
 
 class Channel(Protocol):
@@ -67,6 +70,7 @@ class Channel(Protocol):
         state: Arrays,
         slots: SlotArray,
         time_ms: int,
+        step_ms: int,
         value: npt.NDArray[np.float64],
     ) -> Scores:
         """Score one cell, then learn from it.
@@ -75,6 +79,7 @@ class Channel(Protocol):
             state: its columns; changed in place.
             slots: int64[n], each at most once.
             time_ms: the begin of the cell, later than that of the call before.
+            step_ms: the width of the cell.
             value: float64[n]; NaN and Inf are neither scored nor learnt.
         """
         ...
