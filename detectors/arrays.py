@@ -14,10 +14,15 @@ SlotArray = npt.NDArray[np.int64]
 
 
 class Field(NamedTuple):
-    """A column: its dtype, and what a new slot holds."""
+    """A column: its dtype, what a new slot holds, and how much of it.
+
+    Attributes:
+        shape: of what one slot holds; () for a single number.
+    """
 
     dtype: str
     fill: float
+    shape: tuple[int, ...] = ()
 
 
 class Slots:
@@ -45,7 +50,8 @@ class Arrays:
     def __init__(self, fields: Mapping[str, Field]) -> None:
         self._fields = dict(fields)
         self._columns = {
-            name: np.full(0, field.fill, field.dtype) for name, field in self._fields.items()
+            name: np.full((0, *field.shape), field.fill, field.dtype)
+            for name, field in self._fields.items()
         }
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
@@ -83,7 +89,8 @@ def grown(column: npt.NDArray[Any], size: int, fill: float) -> npt.NDArray[Any]:
     """Return a column with room for `size` slots, an eighth larger when it has to grow."""
     if size <= len(column):
         return column
-    larger = np.full(max(size, len(column) * 9 // 8, 16), fill, column.dtype)
+    slots = max(size, len(column) * 9 // 8, 16)
+    larger = np.full((slots, *column.shape[1:]), fill, column.dtype)
     larger[: len(column)] = column
     return larger
 
