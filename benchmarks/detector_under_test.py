@@ -15,6 +15,7 @@ import numpy as np
 
 from corpora import Floats, Longs, Recorded
 from watchkeep.detectors.bank import Bank
+from watchkeep.detectors.channel import Span
 
 _DAY_MS: Final = 86_400_000
 
@@ -41,8 +42,7 @@ def rarities(records: Sequence[Recorded], progress: Callable[[str], None]) -> li
     found: list[Floats] = [np.empty(0)] * len(records)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         jobs = {
-            pool.submit(_side_by_side, [records[i] for i in part]): part
-            for part in _parts(records)
+            pool.submit(_side_by_side, [records[i] for i in part]): part for part in _parts(records)
         }
         for job in as_completed(jobs):
             for i, rarity in zip(jobs[job], job.result(), strict=True):
@@ -94,6 +94,6 @@ def _run(value: Floats, step_ms: int, entity: Longs, begin: Longs, end: Longs) -
     for number, row in enumerate(value):
         if number in changes:
             slots = np.flatnonzero((begin <= number) & (number < end))
-        decision = bank.step(number * step_ms, step_ms, slots, row.take(slots))
+        decision = bank.step(Span(number * step_ms, step_ms), slots, row.take(slots))
         rarity[number, decision.entity] = decision.rarity
     return rarity

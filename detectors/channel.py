@@ -16,6 +16,18 @@ import numpy.typing as npt
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray
 
 
+class Span(NamedTuple):
+    """Where a cell lies in time: it begins at `begin_ms`, and is `step_ms` wide."""
+
+    begin_ms: int
+    step_ms: int
+
+    @property
+    def end_ms(self) -> int:
+        """Where it ends."""
+        return self.begin_ms + self.step_ms
+
+
 class Scores(NamedTuple):
     """What a channel makes of one cell, as columns over the slots of the call.
 
@@ -69,8 +81,7 @@ class Channel(Protocol):
         self,
         state: Arrays,
         slots: SlotArray,
-        time_ms: int,
-        step_ms: int,
+        span: Span,
         value: npt.NDArray[np.float64],
     ) -> Scores:
         """Score one cell, then learn from it.
@@ -78,8 +89,7 @@ class Channel(Protocol):
         Args:
             state: its columns; changed in place.
             slots: int64[n], each at most once.
-            time_ms: the begin of the cell, later than that of the call before.
-            step_ms: the width of the cell.
+            span: where the cell lies, later than that of the call before.
             value: float64[n]; NaN and Inf are neither scored nor learnt.
         """
         ...

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
-from watchkeep.detectors.channel import Scores
+from watchkeep.detectors.channel import Scores, Span
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,6 +32,8 @@ _FLOOR: Final = 1e-3
 _MEMORY: Final = 8_064
 # So many looks make a signal warm: most of a day.
 _WARM: Final = 200
+# In the first hour there is no envelope to speak of.
+_UNSCORED: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +82,26 @@ class Envelope:
         self,
         state: Arrays,
         slots: SlotArray,
-        time_ms: int,
-        step_ms: int,
+        span: Span,
         value: Floats,
     ) -> Scores:
         """Score the cell that ends a look, then learn from it; see the contract."""
         scores = _nothing(len(slots))
+        scores.warmup[:] = np.minimum(state["cells"].take(slots) / _WARM, 1.0)
         usable = where(np.abs(value) < _LARGEST)  # NaN compares as false.
         taken = slots.take(usable)
-        look = time_ms // LOOK_MS
+        look = span.begin_ms // LOOK_MS
         stale = taken.take(where(state["look"].take(taken) != look))
         state["total"][stale], state["count"][stale], state["look"][stale] = 0.0, 0, look
         state["total"][taken] += value.take(usable)
         state["count"][taken] += 1
-        if (time_ms + step_ms) // LOOK_MS == look or not len(taken):
+        if span.end_ms // LOOK_MS == look or not len(taken):
             return scores
         seen = (state["total"].take(taken) / state["count"].take(taken)).astype(np.float32)
         if self.looks > 1:
             seen, full = self._averaged(state, taken, seen)
             taken, seen, usable = taken.take(full), seen.take(full), usable.take(full)
-        block = time_ms // _BLOCK_MS
+        block = span.begin_ms // _BLOCK_MS
         turned = taken.take(where(state["block"].take(taken) != block))
         if len(turned):
             _look_up(state, turned, block)
@@ -129,7 +131,7 @@ class Envelope:
         low, high = state["low"].take(slots), state["high"].take(slots)
         mean, cells = state["mean"].take(slots), state["cells"].take(slots)
         unit = np.maximum(state["away"].take(slots), _FLOOR * np.abs(mean))
-        known = (high >= low) & (cells > 0)
+        known = (high >= low) & (cells >= _UNSCORED)
         with np.errstate(invalid="ignore", over="ignore"):
             outside = np.maximum(seen - high, 0) + np.minimum(seen - low, 0)
         score = np.full(len(slots), np.nan)
@@ -138,15 +140,13 @@ class Envelope:
         scores.score[at] = np.minimum(np.maximum(score, -_SCORE_MAX), _SCORE_MAX)
         scores.expected[at] = np.where(cells > 0, mean, np.nan)
         scores.spread[at] = np.where(unit > 0, unit, np.nan)
-        scores.warmup[at] = np.minimum(cells / _WARM, 1.0)
         assert scores.low is not None
         assert scores.high is not None
-        scores.low[at], scores.high[at] = low, high
+        scores.low[at], scores.high[at] = np.where(known, (low, high), np.nan)
 
 
 def _nothing(count: int) -> Scores:
-    none = np.full(count, np.nan)
-    return Scores(none, *(none.copy() for _ in range(3)), low=none.copy(), high=none.copy())
+    return Scores(*(np.full(count, np.nan) for _ in Scores._fields))
 
 
 def _look_up(state: Arrays, slots: SlotArray, block: int) -> None:

@@ -4,27 +4,50 @@ Mean and variance are exponentially weighted (Finch, "Incremental calculation of
 variance", 2009, section 9). Until the memory is full the weight is 1/n, so the start isn't biased
 towards the first value.
 
-Two rules keep an anomaly from teaching: a value beyond `far` is not learnt, for at most as many
-cells as the memory is long, after which it is the new normal; and what is learnt is clipped at
-four deviations. The spread has a floor of 2% of the mean, so that a nearly constant signal isn't
-abnormal at its first breath; a signal that never moved has no spread, and no score.
+What is far doesn't teach for long, and the spread has a floor: see restraint.py. A signal that
+never moved has no spread, and no score.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import Arrays, Field, SlotArray
-from watchkeep.detectors.channel import Scores
+from watchkeep.detectors import compiled
+from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
+from watchkeep.detectors.channel import Scores, Span
+from watchkeep.detectors.restraint import (
+    CELLS_MAX,
+    CLIP,
+    FAR_CELLS,
+    FAR_FIELD,
+    FLOOR,
+    SCORE_MAX,
+    SMALLEST,
+    Flags,
+    Floats,
+    Limits,
+    all_usable,
+    scored,
+    teaching,
+    usable,
+)
 
-_CLIP = 4.0
-_FLOOR = 0.02
-_SCORE_MAX = 1e6
-# Squares beyond this overflow; no real metric comes near.
-_LARGEST = 1e150
+Counts = npt.NDArray[np.int32]
+
+
+class _Before(NamedTuple):
+    """What is known of signals before a cell."""
+
+    mean: Floats
+    variance: Floats
+    cells: Counts
+
+    def of(self, at: SlotArray | slice) -> "_Before":
+        """Take some of the signals."""
+        return _Before(self.mean[at], self.variance[at], self.cells[at])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +69,7 @@ class Ewma:
         "mean": Field("f8", 0.0),
         "variance": Field("f8", 0.0),
         "cells": Field("i4", 0),
-        "far_cells": Field("i4", 0),
+        FAR_CELLS: FAR_FIELD,
     }
 
     def seed(
@@ -57,35 +80,78 @@ class Ewma:
         cells: npt.NDArray[np.int64],
     ) -> None:
         """Learn that signals had one value all along; see the contract."""
-        known = np.abs(value) < _LARGEST
+        known = usable(value)
         slots = slots[known]
         state["mean"][slots] = value[known]
-        state["cells"][slots] = np.minimum(cells[known], np.iinfo(np.int32).max - 1)
+        state["cells"][slots] = np.minimum(cells[known], CELLS_MAX)
 
     def step(
         self,
         state: Arrays,
         slots: SlotArray,
-        time_ms: int,  # noqa: ARG002 - Part of the contract; seasonal channels need it.
-        value: npt.NDArray[np.float64],
+        span: Span,  # noqa: ARG002 - Part of the contract; seasonal channels need it.
+        value: Floats,
     ) -> Scores:
         """Score one cell, then learn from it; see the contract."""
-        mean, variance = state["mean"][slots], state["variance"][slots]
-        cells = state["cells"][slots]
-        usable = np.abs(value) < _LARGEST  # NaN compares as false.
-        distance = np.where(usable, value, mean) - mean
-        spread = np.maximum(np.sqrt(variance), _FLOOR * np.abs(mean))
-        moved = (variance > 0) & (cells > 1)
-        score = np.full(len(slots), np.nan)
-        with np.errstate(over="ignore"):  # A spread may be next to nothing.
-            np.divide(distance, spread, out=score, where=moved & usable)
-        score = np.clip(score, -_SCORE_MAX, _SCORE_MAX)
+        if compiled.AVAILABLE:
+            return self._step_compiled(state, slots, value)
+        before = _Before(
+            state["mean"].take(slots), state["variance"].take(slots), state["cells"].take(slots)
+        )
+        if len(slots) and self._settled(before, value):
+            return self._step_settled(state, slots, before, value)
+        return self._step_any(state, slots, before, value)
 
-        far_cells = np.where(np.abs(score) >= self.far, state["far_cells"][slots] + 1, 0)
+    def _step_compiled(self, state: Arrays, slots: SlotArray, value: Floats) -> Scores:
+        columns = tuple(state[name] for name in self.fields)
+        score, expected, spread, warmup = (np.empty(len(slots)) for _ in range(4))
+        scores = Scores(score, expected, spread, warmup)
+        limits = (self.memory_cells, self.warmup_cells, self.far)
+        compiled.ewma(slots, value, columns, limits, (score, expected, spread, warmup))
+        return scores
+
+    def _settled(self, before: _Before, value: Floats) -> bool:
+        """Tell whether all signals have moved and fill the memory, and all values are usable."""
+        full = before.cells.min() >= max(self.warmup_cells, self.memory_cells, 2)
+        return bool(full and before.variance.min() > SMALLEST * SMALLEST) and all_usable(value)
+
+    def _step_settled(
+        self, state: Arrays, slots: SlotArray, before: _Before, value: Floats
+    ) -> Scores:
+        """Do what `_step_any` does, to the last bit, with fewer passes over the signals."""
+        distance = value - before.mean
+        spread = np.abs(before.mean)
+        spread *= FLOOR
+        np.maximum(np.sqrt(before.variance), spread, out=spread)
+        with np.errstate(over="ignore"):  # A spread may be next to nothing.
+            score = distance / spread
+        weight = 2.0 / (self.memory_cells + 1)
+        if np.abs(score).max() < min(CLIP, self.far):
+            state[FAR_CELLS][slots] = 0
+            _learn(state, slots, before, distance, weight)
+        else:
+            np.minimum(np.maximum(score, -SCORE_MAX, out=score), SCORE_MAX, out=score)
+            reach = CLIP * spread
+            distance = np.minimum(np.maximum(distance, -reach), reach)
+            warm = np.ones(len(slots), bool)
+            at = self._teaching(state, slots, score, warm)
+            _learn(state, slots[at], before.of(at), distance[at], weight)
+        return Scores(score, before.mean, spread, warmup=np.ones(len(slots)))
+
+    def _step_any(self, state: Arrays, slots: SlotArray, before: _Before, value: Floats) -> Scores:
+        mean, variance, cells = before
+        known = usable(value)
+        distance = np.where(known, value, mean) - mean
+        spread = np.maximum(np.sqrt(variance), FLOOR * np.abs(mean))
+        moved = (variance > 0) & (cells > 1)
+        score = scored(distance, spread, moved & known)
         warm = cells >= self.warmup_cells
-        learns = usable & ~(warm & (far_cells > 0) & (far_cells <= self.memory_cells))
-        self._learn(state, slots[learns], distance[learns], (spread * _CLIP)[learns])
-        state["far_cells"][slots] = np.where(usable, far_cells, state["far_cells"][slots])
+        reach = np.where(warm & (spread > SMALLEST), CLIP * spread, np.inf)
+        distance = np.minimum(np.maximum(distance, -reach), reach)
+        weight = np.maximum(1.0 / (cells + 1), 2.0 / (self.memory_cells + 1))
+        at = where(known)
+        at = at[self._teaching(state, slots[at], score[at], warm[at])]
+        _learn(state, slots[at], before.of(at), distance[at], weight[at])
         return Scores(
             score,
             expected=np.where(cells > 0, mean, np.nan),
@@ -93,19 +159,20 @@ class Ewma:
             warmup=np.minimum(cells / self.warmup_cells, 1.0),
         )
 
-    def _learn(
-        self,
-        state: Arrays,
-        slots: SlotArray,
-        distance: npt.NDArray[np.float64],
-        clip: npt.NDArray[np.float64],
-    ) -> None:
-        cells = state["cells"][slots]
-        warm = (cells >= self.warmup_cells) & (clip > 0)
-        distance = np.where(warm, np.clip(distance, -clip, clip), distance)
-        weight = np.maximum(1.0 / (cells + 1), 2.0 / (self.memory_cells + 1))
-        state["mean"][slots] += weight * distance
-        state["variance"][slots] = (1 - weight) * (
-            state["variance"][slots] + weight * distance * distance
-        )
-        state["cells"][slots] = np.minimum(cells + 1, np.iinfo(np.int32).max - 1)
+    def _teaching(
+        self, state: Arrays, slots: SlotArray, score: Floats, warm: Flags
+    ) -> SlotArray | slice:
+        learns = teaching(state, slots, score, warm, Limits(self.far, self.memory_cells))
+        return slice(None) if learns.all() else where(learns)
+
+
+def _learn(
+    state: Arrays, slots: SlotArray, before: _Before, distance: Floats, weight: Floats | float
+) -> None:
+    change = weight * distance
+    state["mean"][slots] = before.mean + change
+    change *= distance
+    change += before.variance
+    change *= 1 - weight
+    state["variance"][slots] = change
+    state["cells"][slots] = np.minimum(before.cells + 1, CELLS_MAX)

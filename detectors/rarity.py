@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
+from watchkeep.detectors.channel import Span
 
 Floats = npt.NDArray[np.float64]
 Histograms = npt.NDArray[np.float64]
@@ -50,24 +51,27 @@ class Bins(NamedTuple):
     @property
     def low(self) -> Floats:
         """Give the lower bound of each bin: float64[bins]."""
-        return np.concatenate([[0.0], self.first * self.ratio ** np.arange(_BINS - 1)])
+        low: Floats = np.concatenate([[0.0], self.first * self.ratio ** np.arange(_BINS - 1)])
+        return low
 
     @property
     def middle(self) -> Floats:
         """Give the logarithm of each bin's middle: float64[bins]."""
-        return np.log(self.first) + np.log(self.ratio) * (np.arange(_BINS) - 0.5)
+        return np.asarray(np.log(self.first) + np.log(self.ratio) * (np.arange(_BINS) - 0.5))
 
     def place(self, size: Floats) -> npt.NDArray[np.int64]:
         """Find the bins of sizes: int64[n]."""
         with np.errstate(divide="ignore"):
             place = np.floor(np.log(size / self.first) / np.log(self.ratio)) + 1
-        return np.minimum(np.maximum(place, 0), _BINS - 1).astype(np.int64)
+        bins: npt.NDArray[np.int64] = np.clip(place, 0, _BINS - 1).astype(np.int64)
+        return bins
 
     def quantile(self, blocks: Histograms, sums: Histograms, rank: Floats) -> Floats:
         """Find the levels below which so many blocks lie, evenly on a log scale in a bin.
 
         Args:
-            blocks: float64[n, bins]; `sums`: the same, summed up.
+            blocks: float64[n, bins].
+            sums: float64[n, bins], the same, summed up.
             rank: float64[n].
         """
         at = np.minimum((sums < rank[:, None]).sum(axis=1), _BINS - 1)
@@ -130,7 +134,8 @@ class Pareto:
     Attributes:
         shape: one for all signals; to fit one of each would cost more than it gives.
         memory_weeks: after how long a block counts half.
-        trust: how much a block tells about the width, compared with one of an exponential tail.
+        trust: how much a block tells about the width, compared with one of an exponential tail;
+            infinite to take the width for known.
     """
 
     shape: float = 0.15
@@ -169,7 +174,8 @@ class Pareto:
         begin, scale, weekly, known = fitted
         beyond = np.maximum(size - begin, 0.0)
         decay = np.log1p(self.shape * beyond / scale) / self.shape
-        decay = known * np.log1p(decay / known)
+        if self.trust < np.inf:
+            decay = known * np.log1p(decay / known)
         below = np.minimum(size / np.maximum(begin, 1e-300), 1.0) - 1
         found: Floats = (decay - np.log(weekly)) / np.log(10) + below
         return found
@@ -208,10 +214,11 @@ class LogExponential:
     def rarity(self, size: Floats, fitted: Fitted) -> Floats:
         """Put scores on the scale; see the contract."""
         begin, scale, weekly, _ = fitted
+        first = self.bins.first
         with np.errstate(divide="ignore"):
-            beyond = np.log(np.maximum(size, self.bins.first) / np.maximum(begin, self.bins.first)) / scale
-        found: Floats = np.where(beyond > 0, beyond, -np.log(10)) - np.log(weekly)
-        return found / np.log(10)
+            beyond = np.log(np.maximum(size, first) / np.maximum(begin, first)) / scale
+        found: Floats = (np.where(beyond > 0, beyond, -np.log(10)) - np.log(weekly)) / np.log(10)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +254,7 @@ class Rarity:
         self,
         state: Arrays,
         slots: SlotArray,
-        time_ms: int,
-        step_ms: int,
+        span: Span,
         score: Floats,
         stagger: Floats,
     ) -> Floats:
@@ -257,8 +263,7 @@ class Rarity:
         Args:
             state: its columns; changed in place.
             slots: int64[n], each at most once.
-            time_ms: when the cell begins.
-            step_ms: how far scores are apart.
+            span: when the cell begins, and how far scores are apart.
             score: float64[n], of either sign; NaN is neither told nor learnt.
             stagger: float64[n] from 0 to 1, how far into a day a slot is fitted anew.
 
@@ -267,25 +272,17 @@ class Rarity:
 
         """
         size = np.abs(score)
-        fitted = Fitted(
-            *(state[name].take(slots).astype(np.float64) for name in Fitted._fields)
-        )
+        fitted = Fitted(*(state[name].take(slots).astype(np.float64) for name in Fitted._fields))
         warm = where((fitted.weekly > 0) & ~np.isnan(size))
         rarity = np.full(len(slots), np.nan)
         rarity[warm] = self.tail.rarity(
             size.take(warm), Fitted(*(column.take(warm) for column in fitted))
         )
-        self._learn(state, slots, time_ms, step_ms, size, stagger)
+        self._learn(state, slots, span, size, stagger)
         return rarity
 
     def _learn(
-        self,
-        state: Arrays,
-        slots: SlotArray,
-        time_ms: int,
-        step_ms: int,
-        size: Floats,
-        stagger: Floats,
+        self, state: Arrays, slots: SlotArray, span: Span, size: Floats, stagger: Floats
     ) -> None:
         at = where(~np.isnan(size))
         slots, size, stagger = slots.take(at), size.take(at), stagger.take(at)
@@ -296,11 +293,11 @@ class Rarity:
         if not len(full):
             return
         slots, largest, stagger = slots.take(full), largest.take(full), stagger.take(full)
-        self._count(state, slots, step_ms, largest)
+        self._count(state, slots, span.step_ms, largest)
         count, refit_ms = state["count"].take(slots), state["refit_ms"].take(slots)
-        due = where((count >= self.warm_blocks) & (time_ms >= refit_ms))
+        due = where((count >= self.warm_blocks) & (span.begin_ms >= refit_ms))
         if len(due):
-            self._fit(state, slots.take(due), time_ms, step_ms, stagger.take(due))
+            self._fit(state, slots.take(due), span, stagger.take(due))
 
     def _count(self, state: Arrays, slots: SlotArray, step_ms: int, largest: Floats) -> None:
         """Put blocks that are full into the histograms."""
@@ -316,14 +313,12 @@ class Rarity:
             state["blocks"][large] /= state["weight"][large, None]
             state["weight"][large] = 1.0
 
-    def _fit(
-        self, state: Arrays, slots: SlotArray, time_ms: int, step_ms: int, stagger: Floats
-    ) -> None:
+    def _fit(self, state: Arrays, slots: SlotArray, span: Span, stagger: Floats) -> None:
         blocks = state["blocks"][slots].astype(np.float64)
         blocks /= state["weight"].take(slots).astype(np.float64)[:, None]
-        weekly = np.full(len(slots), WEEK_MS / (step_ms * self.block_cells))
+        weekly = np.full(len(slots), WEEK_MS / (span.step_ms * self.block_cells))
         for name, column in self.tail.fit(blocks, weekly)._asdict().items():
             state[name][slots] = column
         first = state["refit_ms"].take(slots) == _NEVER
         wait_ms = np.where(first, self.refit_ms * stagger, self.refit_ms)
-        state["refit_ms"][slots] = time_ms + wait_ms.astype(np.int64)
+        state["refit_ms"][slots] = span.begin_ms + wait_ms.astype(np.int64)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
-from watchkeep.detectors.channel import Scores
+from watchkeep.detectors.channel import Scores, Span
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
@@ -36,6 +36,8 @@ _STEPS: Final = 64
 _NOTHING: Final = np.int16(-32768)
 _AROUND: Final = np.array([-1, 0, 1])
 _NORMAL_CELLS: Final = 50
+# What fits into four bytes.
+_SINGLE_MAX: Final = 3e38
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,12 @@ class Spike:
         self,
         state: Arrays,
         slots: SlotArray,
-        time_ms: int,
-        step_ms: int,  # noqa: ARG002 - Part of the contract.
+        span: Span,
         value: Floats,
     ) -> Scores:
         """Score one cell, then learn from it; see the contract."""
         usable = np.abs(value) < _LARGEST  # NaN compares as false.
-        block = time_ms // _BLOCK_MS
+        block = span.begin_ms // _BLOCK_MS
         turned = slots.take(where(state["block"].take(slots) != block))
         if len(turned):
             _put_away(state, turned)
@@ -170,11 +171,9 @@ def _put_away(state: Arrays, slots: SlotArray) -> None:
         state["lows"][kept.take(other), row.take(other)] = _NOTHING
     state["highs"][kept, row, place] = _coded(state["highest"].take(kept))
     state["lows"][kept, row, place] = _coded(-state["lowest"].take(kept))
-    mean = state["total"].take(kept) / count.take(some)
+    mean = np.minimum(state["total"].take(kept) / count.take(some), _SINGLE_MAX)
     before = state["means"][kept, place]
-    state["means"][kept, place] = np.where(
-        np.isnan(before), mean, before + (mean - before) / _DAYS
-    )
+    state["means"][kept, place] = np.where(np.isnan(before), mean, before + (mean - before) / _DAYS)
     for name in ("highest", "lowest", "total", "count"):
         state[name][slots] = 0
 

@@ -12,7 +12,7 @@ import numpy as np
 from watchkeep.detectors.absence import Gone
 from watchkeep.detectors.arrays import Arrays, Field
 from watchkeep.detectors.cells import Cell
-from watchkeep.detectors.channel import Channel, Scores
+from watchkeep.detectors.channel import Channel, Scores, Span
 from watchkeep.detectors.ewma import Ewma
 from watchkeep.detectors.fold import Fold
 from watchkeep.detectors.logtime import LogTime
@@ -59,7 +59,8 @@ class Cluster:
         for cell in self.fold.close(time_ms):
             named = self._renew()
             self.channel.seed(self.state, cell.woken, cell.quiet, cell.slept)
-            scores = self.channel.step(self.state, cell.slots, cell.begin_ms, cell.value)
+            span = Span(cell.begin_ms, cell.step_ms)
+            scores = self.channel.step(self.state, cell.slots, span, cell.value)
             views = (
                 View(self.channel.name, scores, cell.value, None, self.settings.open_cells),
                 self._members(cell),

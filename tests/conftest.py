@@ -63,6 +63,13 @@ def embedded_servers() -> None:
             absent(f"the package {module}")
 
 
+@pytest.fixture(scope="session")
+def river() -> None:
+    """Make sure that River is installed."""
+    if importlib.util.find_spec("river") is None:
+        absent("the package river")
+
+
 @contextmanager
 def open_dir() -> Iterator[Path]:
     """Make a folder with a short name that every user may enter: Debian's database needs both."""
