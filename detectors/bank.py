@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 _ESCALATES: Final = 0.05
 _ESCALATION_GAINS: Final = 1.2
 # The families share the budget; they seldom alarm together.
-_FAMILIES: Final = 0.05
+_FAMILIES: Final = 0.1
 # In sums, what lasts counts a decade less, and no signal counts more than this.
 _LASTING_COUNTS: Final = -1.0
 _MOST: Final = 8.0
@@ -62,7 +62,7 @@ _NOVEL: Final = Rarity(LogExponential(), block_cells=12, warm_blocks=17, refit_m
 PARTS: Final = (
     Part(Spike(), Rarity(Pareto(), block_cells=30, warm_blocks=24), slow=False),
     Part(Envelope(), _NOVEL, slow=True),
-    Part(Envelope("hour", looks=12), _NOVEL, slow=True, less=1.0),
+    Part(Envelope("hour", looks=12), _NOVEL, slow=True, less=0.7),
 )
 _FUSED: Final = Rarity(Pareto(trust=np.inf), block_cells=30, warm_blocks=24)
 
