@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from corpora import Floats, Longs, Recorded
-from watchkeep.detectors.bank import Bank
+from watchkeep.detectors.bank import PARTS, Bank
 from watchkeep.detectors.channel import Span
 
 _DAY_MS: Final = 86_400_000
@@ -27,12 +27,15 @@ class _Lane(NamedTuple):
     slots: slice
 
 
-def rarities(records: Sequence[Recorded], progress: Callable[[str], None]) -> list[Floats]:
+def rarities(
+    records: Sequence[Recorded], progress: Callable[[str], None], without: str = ""
+) -> list[Floats]:
     """Tell of each row how rare what it shows is, from that row and those before it only.
 
     Args:
         records: what was recorded; labels and `split` are not looked at.
         progress: is told the name of each record that is done.
+        without: a channel to leave out.
 
     Returns:
         float64[T] of each record: -log10 of the alerts a week that are expected at this level or
@@ -42,7 +45,8 @@ def rarities(records: Sequence[Recorded], progress: Callable[[str], None]) -> li
     found: list[Floats] = [np.empty(0)] * len(records)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         jobs = {
-            pool.submit(_side_by_side, [records[i] for i in part]): part for part in _parts(records)
+            pool.submit(_side_by_side, [records[i] for i in part], without): part
+            for part in _parts(records)
         }
         for job in as_completed(jobs):
             for i, rarity in zip(jobs[job], job.result(), strict=True):
@@ -60,7 +64,7 @@ def _parts(records: Sequence[Recorded]) -> Iterator[list[int]]:
         yield from (part for first in range(workers) if (part := same[first::workers]))
 
 
-def _side_by_side(records: Sequence[Recorded]) -> list[Floats]:
+def _side_by_side(records: Sequence[Recorded], without: str) -> list[Floats]:
     step_ms = records[0].step_ms
     lanes = list(_lanes(records))
     count = max(lane.cells.stop for lane in lanes)
@@ -71,7 +75,9 @@ def _side_by_side(records: Sequence[Recorded]) -> list[Floats]:
         value[lane.cells, lane.slots] = record.value
         entity[lane.slots] = number
         begin[lane.slots], end[lane.slots] = lane.cells.start, lane.cells.stop
-    rarity = _run(value, step_ms, entity, begin, end)
+    bank = Bank(tuple(part for part in PARTS if part.channel.name != without))
+    bank.place(np.arange(len(entity)), entity, entity % 64 / 64)
+    rarity = _run(bank, value, step_ms, begin, end)
     return [rarity[lane.cells, number] for number, lane in enumerate(lanes)]
 
 
@@ -84,11 +90,9 @@ def _lanes(records: Sequence[Recorded]) -> Iterator[_Lane]:
         slots += signals
 
 
-def _run(value: Floats, step_ms: int, entity: Longs, begin: Longs, end: Longs) -> Floats:
+def _run(bank: Bank, value: Floats, step_ms: int, begin: Longs, end: Longs) -> Floats:
     """Step through the cells; each signal takes part from its first to its last."""
-    bank = Bank()
-    bank.place(np.arange(len(entity)), entity, entity % 64 / 64)
-    rarity = np.full((len(value), int(entity[-1]) + 1), np.nan)
+    rarity = np.full((len(value), value.shape[1]), np.nan)
     changes = {*begin.tolist(), *end.tolist()}
     slots = np.empty(0, np.int64)
     for number, row in enumerate(value):

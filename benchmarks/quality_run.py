@@ -19,6 +19,7 @@ import bootstrap
 import controls
 import detector_under_test
 from corpora import Floats, LayoutError, Recorded
+from watchkeep.detectors.bank import PARTS
 
 _BENCHMARKS: Final = Path(__file__).resolve().parent
 _KEY: Final = "rarity/"
@@ -113,6 +114,13 @@ def _options(corpus: str, doc: str) -> argparse.Namespace:
         help=f"draw each record and the corpus as .png there (default: benchmarks/out/{corpus})",
     )
     parser.add_argument(
+        "--without",
+        choices=[part.channel.name for part in PARTS],
+        metavar="CHANNEL",
+        default="",
+        help="leave a channel out, to see what it is worth: %(choices)s",
+    )
+    parser.add_argument(
         "--save", type=Path, metavar="FILE.npz", help="keep what the detector said of every row"
     )
     parser.add_argument(
@@ -134,7 +142,7 @@ def _run(bench: QualityBench, options: argparse.Namespace) -> dict[str, Any]:
         raise RunError(f"--only: no record's name contains {options.only!r}")
     # A saved run that doesn't fit is told before the long part.
     before = load(options.compare, records) if options.compare else None
-    rarities, spent_s = _detect(records)
+    rarities, spent_s = _detect(records, options.without)
     if options.save:
         save(options.save, records, rarities)
     judged = bench.judge(records, rarities)
@@ -157,11 +165,11 @@ def _run(bench: QualityBench, options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _detect(records: Sequence[Recorded]) -> tuple[list[Floats], float]:
+def _detect(records: Sequence[Recorded], without: str) -> tuple[list[Floats], float]:
     begun_s = time.perf_counter()
     with Progress(console=console) as bar:
         task = bar.add_task("detecting", total=len(records))
-        rarities = detector_under_test.rarities(records, lambda _: bar.advance(task))
+        rarities = detector_under_test.rarities(records, lambda _: bar.advance(task), without)
     for record, rarity in zip(records, rarities, strict=True):
         assert rarity.shape == record.time_ms.shape, record.name
         assert rarity.dtype == np.float64, record.name
