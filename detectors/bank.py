@@ -64,7 +64,7 @@ PARTS: Final = (
     Part(Envelope(), _NOVEL, slow=True),
     Part(Envelope("hour", looks=12), _NOVEL, slow=True, less=0.7),
 )
-_FUSED: Final = Rarity(Pareto(trust=np.inf), block_cells=30, warm_blocks=24)
+_FUSED: Final = Rarity(Pareto(trust=None), block_cells=30, warm_blocks=24)
 
 
 class Decision(NamedTuple):

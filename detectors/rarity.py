@@ -135,12 +135,12 @@ class Pareto:
         shape: one for all signals; to fit one of each would cost more than it gives.
         memory_weeks: after how long a block counts half.
         trust: how much a block tells about the width, compared with one of an exponential tail;
-            infinite to take the width for known.
+            None to take the width for known.
     """
 
     shape: float = 0.15
     memory_weeks: float = 8.0
-    trust: float = 0.25
+    trust: float | None = 0.25
 
     bins: ClassVar[Bins] = Bins(0.02, 1.12)
     _BEGIN: ClassVar[float] = 0.5
@@ -166,7 +166,8 @@ class Pareto:
             if left:
                 odd = begin + scale / self.shape * ((rate / self._ODD) ** self.shape - 1)
                 total = np.where(odd[:, None] > self.bins.low, blocks, 0.0).sum(axis=1)
-        known = np.maximum(self.trust * (1 - self._WIDTH) * (1 - quiet) * total, 1.0)
+        above = (1 - self._WIDTH) * (1 - quiet) * total
+        known = np.maximum((self.trust or 0.0) * above, 1.0)
         return Fitted(begin, scale, rate, known)
 
     def rarity(self, size: Floats, fitted: Fitted) -> Floats:
@@ -174,7 +175,7 @@ class Pareto:
         begin, scale, weekly, known = fitted
         beyond = np.maximum(size - begin, 0.0)
         decay = np.log1p(self.shape * beyond / scale) / self.shape
-        if self.trust < np.inf:
+        if self.trust:
             decay = known * np.log1p(decay / known)
         below = np.minimum(size / np.maximum(begin, 1e-300), 1.0) - 1
         found: Floats = (decay - np.log(weekly)) / np.log(10) + below
