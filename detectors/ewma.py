@@ -15,7 +15,6 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors import compiled
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
 from watchkeep.detectors.channel import Scores, Span
 from watchkeep.detectors.restraint import (
@@ -93,22 +92,12 @@ class Ewma:
         value: Floats,
     ) -> Scores:
         """Score one cell, then learn from it; see the contract."""
-        if compiled.AVAILABLE:
-            return self._step_compiled(state, slots, value)
         before = _Before(
             state["mean"].take(slots), state["variance"].take(slots), state["cells"].take(slots)
         )
         if len(slots) and self._settled(before, value):
             return self._step_settled(state, slots, before, value)
         return self._step_any(state, slots, before, value)
-
-    def _step_compiled(self, state: Arrays, slots: SlotArray, value: Floats) -> Scores:
-        columns = tuple(state[name] for name in self.fields)
-        score, expected, spread, warmup = (np.empty(len(slots)) for _ in range(4))
-        scores = Scores(score, expected, spread, warmup)
-        limits = (self.memory_cells, self.warmup_cells, self.far)
-        compiled.ewma(slots, value, columns, limits, (score, expected, spread, warmup))
-        return scores
 
     def _settled(self, before: _Before, value: Floats) -> bool:
         """Tell whether all signals have moved and fill the memory, and all values are usable."""

@@ -16,7 +16,6 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors import compiled
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
 from watchkeep.detectors.channel import Scores, Span
 from watchkeep.detectors.restraint import (
@@ -103,8 +102,6 @@ class RollingZ:
         value: Floats,
     ) -> Scores:
         """Score one cell, then learn from it; see the contract."""
-        if compiled.AVAILABLE:
-            return self._step_compiled(state, slots, value)
         seen = _Seen(
             state["mean"].take(slots), state["squares"].take(slots), state["cells"].take(slots)
         )
@@ -113,22 +110,6 @@ class RollingZ:
         if full and moved.all() and all_usable(value):
             return self._step_settled(state, slots, seen, value)
         return self._step_any(state, slots, seen, value, moved)
-
-    def _step_compiled(self, state: Arrays, slots: SlotArray, value: Floats) -> Scores:
-        columns = tuple(state[name] for name in self.fields)
-        score, expected, spread, warmup = (np.empty(len(slots)) for _ in range(4))
-        scores = Scores(score, expected, spread, warmup)
-        anew = np.zeros(len(slots), bool)
-        limits = (self.warmup_cells, self.far, _SHRUNK)
-        compiled.rolling_z(slots, value, columns, limits, (score, expected, spread, warmup), anew)
-        if anew.any():
-            again = slots[anew]
-            filled = np.minimum(state["cells"][again], self.window_cells)
-            mean, squares = _summed(state["ring"][again], filled)
-            state["mean"][again], state["squares"][again] = mean, squares
-            state["squares_max"][again] = squares
-            state["moved"][again[squares > 0]] = True
-        return scores
 
     def _step_settled(self, state: Arrays, slots: SlotArray, seen: _Seen, value: Floats) -> Scores:
         """Do what `_step_any` does, to the last bit, with fewer passes over the signals."""
