@@ -199,8 +199,10 @@ class RollingZ:
             filled = np.minimum(cells[anew], self.window_cells)
             mean[anew], squares[anew] = _summed(rows, filled)
             largest[anew] = squares[anew]
-        for column, new in zip(now, (mean, squares, largest, cells), strict=False):
-            np.copyto(column, new, where=learns)
+        np.copyto(now.mean, mean, where=learns)
+        np.copyto(now.squares, squares, where=learns)
+        np.copyto(now.squares_max, largest, where=learns)
+        np.copyto(now.cells, cells, where=learns)
         if full is not None:
             now.moved[where((squares > 0) & learns)] = True
 
@@ -209,12 +211,17 @@ def _summed(rows: Floats, filled: Counts) -> tuple[Floats, Floats]:
     """Compute mean and sum of squares of the first `filled` values of each row.
 
     Distances are taken from the row's first value, so that equal values have no spread at all.
+
+    Args:
+        rows: float64[n, window]; what it holds is lost.
+        filled: int32[n].
     """
-    first = rows[:, :1]
-    away = rows - first
+    first = rows[:, 0].copy()
     empty = np.arange(rows.shape[1]) >= filled[:, None]
-    away[empty] = 0.0
-    shift = away.sum(axis=1) / filled
-    away -= shift[:, None]
-    away[empty] = 0.0
-    return first[:, 0] + shift, np.einsum("ij,ij->i", away, away)
+    # It is in place, as memory for all windows at once comes from the system anew each time.
+    rows -= first[:, None]
+    rows[empty] = 0.0
+    shift = rows.sum(axis=1) / filled
+    rows -= shift[:, None]
+    rows[empty] = 0.0
+    return first + shift, np.einsum("ij,ij->i", rows, rows)
