@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from watchkeep.detectors import compiled
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, at_once, least
 from watchkeep.detectors.channel import Scores, Span
 from watchkeep.detectors.restraint import (
@@ -88,6 +89,8 @@ class Ewma:
         value: Floats,
     ) -> Scores:
         """Score one cell, then learn from it; see the contract."""
+        if compiled.AVAILABLE:
+            return self._step_compiled(state, slots, value)
         at = at_once(slots)
         now = _Now(*(state[name][at] for name in _Now._fields))
         settled = len(slots) and self._settled(now, value)
@@ -95,6 +98,14 @@ class Ewma:
         if at is slots:
             for name, column in zip(_Now._fields, now, strict=True):
                 state[name][slots] = column
+        return scores
+
+    def _step_compiled(self, state: Arrays, slots: SlotArray, value: Floats) -> Scores:
+        columns = tuple(state[name] for name in self.fields)
+        score, expected, spread, warmup = (np.empty(len(slots)) for _ in range(4))
+        scores = Scores(score, expected, spread, warmup)
+        limits = (self.memory_cells, self.warmup_cells, self.far)
+        compiled.ewma(slots, value, columns, limits, (score, expected, spread, warmup))
         return scores
 
     def _settled(self, now: _Now, value: Floats) -> bool:

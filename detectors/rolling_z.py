@@ -16,6 +16,7 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from watchkeep.detectors import compiled
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, at_once, every, least, where
 from watchkeep.detectors.channel import Scores, Span
 from watchkeep.detectors.restraint import (
@@ -110,6 +111,8 @@ class RollingZ:
         value: Floats,
     ) -> Scores:
         """Score one cell, then learn from it; see the contract."""
+        if compiled.AVAILABLE:
+            return self._step_compiled(state, slots, value)
         at = at_once(slots)
         now = _Now(*(state[name][at] for name in _Now._fields))
         rings = _Rings(state["ring"], slots)
@@ -120,6 +123,22 @@ class RollingZ:
         if at is slots:
             for name, column in zip(_Now._fields, now, strict=True):
                 state[name][slots] = column
+        return scores
+
+    def _step_compiled(self, state: Arrays, slots: SlotArray, value: Floats) -> Scores:
+        columns = tuple(state[name] for name in self.fields)
+        score, expected, spread, warmup = (np.empty(len(slots)) for _ in range(4))
+        scores = Scores(score, expected, spread, warmup)
+        anew = np.zeros(len(slots), bool)
+        limits = (self.warmup_cells, self.far, _SHRUNK)
+        compiled.rolling_z(slots, value, columns, limits, (score, expected, spread, warmup), anew)
+        if anew.any():
+            again = slots[anew]
+            filled = np.minimum(state["cells"][again], self.window_cells)
+            mean, squares = _summed(state["ring"][again], filled)
+            state["mean"][again], state["squares"][again] = mean, squares
+            state["squares_max"][again] = squares
+            state["moved"][again[squares > 0]] = True
         return scores
 
     def _step_settled(self, rings: _Rings, now: _Now, value: Floats) -> Scores:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchkeep.detectors import compiled
 from watchkeep.detectors.arrays import Arrays
 from watchkeep.detectors.channel import Channel, Span
 from watchkeep.detectors.envelope import Envelope
@@ -266,6 +267,20 @@ def test_a_clear_departure_scores_high_on_its_side_and_calm_does_not(
     assert (warmup == 1).all()
     assert (score * np.sign(departure - 100) > case.high).all()
     assert expected == pytest.approx(100, abs=8)
+
+
+@pytest.mark.parametrize("case", CHANNELS[:2], ids=lambda case: case.channel.name)
+@few
+@given(tables())
+def test_compiled_loops_do_what_numpy_does_to_the_last_bit(case: Case, rows: Floats) -> None:
+    """Where numba is missing its loops run as plain Python."""
+    results = []
+    for available in (False, True):
+        with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+            patch.setattr(compiled, "AVAILABLE", available)
+            state = fresh(case.channel)
+            results.append((run(case.channel, rows, state).tobytes(), stored(state)))
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("case", CHANNELS[:2], ids=lambda case: case.channel.name)
