@@ -2,8 +2,10 @@
 
 A job scores each sample, then learns it. River does so for one signal, sample by sample, in the
 shortest loop that Python allows; Watchkeep for a batch of 2,000 signals out of 2,500, all warm, in
-the order of their slots. A run lasts at least `--seconds` of CPU time; runs of both take turns, and
-the result is the median of the ratios of turns: samples a CPU second, ours over River's.
+the order of their slots. In jobs named `_range` the 2,000 are side by side, so that channels can
+take views of their state; in the others they have gaps. A run lasts at least `--seconds` of CPU
+time; runs of both take turns, and the result is the median of the ratios of turns: samples a CPU
+second, ours over River's.
 
 `half_space` is one feature a model for both; River's nodes choose their own feature and place, ours
 are those of oblivious trees (see half_space.py), with a window of 250 points.
@@ -70,8 +72,7 @@ def _stepper(step: Callable[[Arrays, int, Row], object], state: Arrays) -> Calla
     return some
 
 
-def _channel(channel: Channel) -> Callable[[], int]:
-    slots = _slots()
+def _channel(channel: Channel, slots: npt.NDArray[np.int64]) -> Callable[[], int]:
     return _stepper(
         lambda state, number, row: channel.step(state, slots, Span(number * 60_000, 60_000), row),
         Arrays(channel.fields),
@@ -119,20 +120,18 @@ def _river_forest() -> Callable[[], int]:
 def _jobs() -> list[Job]:
     rolling = partial(utils.Rolling, window_size=_WINDOW)
     fading = 2 / (_WINDOW + 1)
+    ewma, rolling_z = Ewma(_WINDOW, 30, 6.0), RollingZ(_WINDOW, 30, 6.0)
+    river_ewma = _river_z(stats.EWMean(fading), stats.EWVar(fading))
+    river_rolling_z = _river_z(rolling(stats.Mean), rolling(stats.Var))
+    gaps, side_by_side = _slots(), np.arange(_BATCH)
     return [
-        Job(
-            "ewma",
-            _channel(Ewma(_WINDOW, 30, 6.0)),
-            _river_z(stats.EWMean(fading), stats.EWVar(fading)),
-        ),
-        Job(
-            "rolling_z",
-            _channel(RollingZ(_WINDOW, 30, 6.0)),
-            _river_z(rolling(stats.Mean), rolling(stats.Var)),
-        ),
+        Job("ewma", _channel(ewma, gaps), river_ewma),
+        Job("ewma_range", _channel(ewma, side_by_side), river_ewma),
+        Job("rolling_z", _channel(rolling_z, gaps), river_rolling_z),
+        Job("rolling_z_range", _channel(rolling_z, side_by_side), river_rolling_z),
         Job("hst", _forest(8), _river_forest()),
         Job("hst_height_6", _forest(6), None),
-        Job("robust_z", _channel(RobustZ(_WINDOW, 30)), None),
+        Job("robust_z", _channel(RobustZ(_WINDOW, 30), gaps), None),
     ]
 
 

@@ -85,6 +85,14 @@ class Arrays:
             self._columns[name] = np.array(columns[name], field.dtype)
 
 
+def at_once(slots: SlotArray) -> SlotArray | slice:
+    """Give slots that are a range, in order, as a slice, whose columns are views; others as is."""
+    count = len(slots)
+    if not count or slots[-1] - slots[0] != count - 1 or not every(slots[1:] > slots[:-1]):
+        return slots
+    return slice(int(slots[0]), int(slots[-1]) + 1)
+
+
 def grown(column: npt.NDArray[Any], size: int, fill: float) -> npt.NDArray[Any]:
     """Return a column with room for `size` slots, an eighth larger when it has to grow."""
     if size <= len(column):
@@ -118,6 +126,16 @@ def some(flags: npt.NDArray[np.bool_]) -> bool:
 def every(flags: npt.NDArray[np.bool_]) -> bool:
     """Tell whether all entries are true."""
     return int(np.count_nonzero(flags)) == flags.size
+
+
+def least(column: npt.NDArray[Any]) -> Any:  # noqa: ANN401 - As the column's entries.
+    """Give the smallest entry, NaN if there is one; `min` itself takes several times as long."""
+    return column[column.argmin()]
+
+
+def most(column: npt.NDArray[Any]) -> Any:  # noqa: ANN401 - As the column's entries.
+    """Give the largest entry, NaN if there is one."""
+    return column[column.argmax()]
 
 
 def where(flags: npt.NDArray[np.bool_]) -> SlotArray:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors import compiled
-from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
+from watchkeep.detectors.arrays import Arrays, Field, SlotArray, at_once, least
 from watchkeep.detectors.channel import Scores, Span
 from watchkeep.detectors.restraint import (
     CELLS_MAX,
@@ -24,30 +24,26 @@ from watchkeep.detectors.restraint import (
     FAR_CELLS,
     FAR_FIELD,
     FLOOR,
-    SCORE_MAX,
     SMALLEST,
-    Flags,
+    Counts,
     Floats,
+    Learns,
     Limits,
     all_usable,
+    restrained,
     scored,
     teaching,
     usable,
 )
 
-Counts = npt.NDArray[np.int32]
 
-
-class _Before(NamedTuple):
-    """What is known of signals before a cell."""
+class _Now(NamedTuple):
+    """The state of the signals of a call."""
 
     mean: Floats
     variance: Floats
     cells: Counts
-
-    def of(self, at: SlotArray | slice) -> "_Before":
-        """Take some of the signals."""
-        return _Before(self.mean[at], self.variance[at], self.cells[at])
+    far_cells: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +91,14 @@ class Ewma:
         """Score one cell, then learn from it; see the contract."""
         if compiled.AVAILABLE:
             return self._step_compiled(state, slots, value)
-        before = _Before(
-            state["mean"].take(slots), state["variance"].take(slots), state["cells"].take(slots)
-        )
-        if len(slots) and self._settled(before, value):
-            return self._step_settled(state, slots, before, value)
-        return self._step_any(state, slots, before, value)
+        at = at_once(slots)
+        now = _Now(*(state[name][at] for name in _Now._fields))
+        settled = len(slots) and self._settled(now, value)
+        scores = self._step_settled(now, value) if settled else self._step_any(now, value)
+        if at is slots:
+            for name, column in zip(_Now._fields, now, strict=True):
+                state[name][slots] = column
+        return scores
 
     def _step_compiled(self, state: Arrays, slots: SlotArray, value: Floats) -> Scores:
         columns = tuple(state[name] for name in self.fields)
@@ -110,69 +108,54 @@ class Ewma:
         compiled.ewma(slots, value, columns, limits, (score, expected, spread, warmup))
         return scores
 
-    def _settled(self, before: _Before, value: Floats) -> bool:
+    def _settled(self, now: _Now, value: Floats) -> bool:
         """Tell whether all signals have moved and fill the memory, and all values are usable."""
-        full = before.cells.min() >= max(self.warmup_cells, self.memory_cells, 2)
-        return bool(full and before.variance.min() > SMALLEST * SMALLEST) and all_usable(value)
+        full = least(now.cells) >= max(self.warmup_cells, self.memory_cells, 2)
+        return bool(full and least(now.variance) > SMALLEST * SMALLEST) and all_usable(value)
 
-    def _step_settled(
-        self, state: Arrays, slots: SlotArray, before: _Before, value: Floats
-    ) -> Scores:
+    def _step_settled(self, now: _Now, value: Floats) -> Scores:
         """Do what `_step_any` does, to the last bit, with fewer passes over the signals."""
-        distance = value - before.mean
-        spread = np.abs(before.mean)
+        expected = now.mean.copy()
+        spread = np.abs(expected)
         spread *= FLOOR
-        np.maximum(np.sqrt(before.variance), spread, out=spread)
-        with np.errstate(over="ignore"):  # A spread may be next to nothing.
-            score = distance / spread
-        weight = 2.0 / (self.memory_cells + 1)
-        if np.abs(score).max() < min(CLIP, self.far):
-            state[FAR_CELLS][slots] = 0
-            _learn(state, slots, before, distance, weight)
-        else:
-            np.minimum(np.maximum(score, -SCORE_MAX, out=score), SCORE_MAX, out=score)
-            reach = CLIP * spread
-            distance = np.minimum(np.maximum(distance, -reach), reach)
-            warm = np.ones(len(slots), bool)
-            at = self._teaching(state, slots, score, warm)
-            _learn(state, slots[at], before.of(at), distance[at], weight)
-        return Scores(score, before.mean, spread, warmup=np.ones(len(slots)))
+        np.maximum(np.sqrt(now.variance), spread, out=spread)
+        distance = value - expected
+        score = distance / spread
+        limits = Limits(self.far, self.memory_cells)
+        beyond, learns = restrained(now.far_cells, score, limits)
+        if len(beyond):
+            reach = CLIP * spread[beyond]
+            distance[beyond] = np.minimum(np.maximum(distance[beyond], -reach), reach)
+        _learn(now, distance, 2.0 / (self.memory_cells + 1), learns)
+        return Scores(score, expected, spread, warmup=np.ones(len(value)))
 
-    def _step_any(self, state: Arrays, slots: SlotArray, before: _Before, value: Floats) -> Scores:
-        mean, variance, cells = before
+    def _step_any(self, now: _Now, value: Floats) -> Scores:
+        mean, variance, cells, far_cells = now
         known = usable(value)
         distance = np.where(known, value, mean) - mean
         spread = np.maximum(np.sqrt(variance), FLOOR * np.abs(mean))
         moved = (variance > 0) & (cells > 1)
-        score = scored(distance, spread, moved & known)
         warm = cells >= self.warmup_cells
-        reach = np.where(warm & (spread > SMALLEST), CLIP * spread, np.inf)
-        distance = np.minimum(np.maximum(distance, -reach), reach)
-        weight = np.maximum(1.0 / (cells + 1), 2.0 / (self.memory_cells + 1))
-        at = where(known)
-        at = at[self._teaching(state, slots[at], score[at], warm[at])]
-        _learn(state, slots[at], before.of(at), distance[at], weight[at])
-        return Scores(
-            score,
+        scores = Scores(
+            scored(distance, spread, moved & known),
             expected=np.where(cells > 0, mean, np.nan),
             spread=np.where(moved, spread, np.nan),
             warmup=np.minimum(cells / self.warmup_cells, 1.0),
         )
+        reach = np.where(warm & (spread > SMALLEST), CLIP * spread, np.inf)
+        distance = np.minimum(np.maximum(distance, -reach), reach)
+        weight = np.maximum(1.0 / (cells + 1), 2.0 / (self.memory_cells + 1))
+        limits = Limits(self.far, self.memory_cells)
+        learns = teaching(far_cells, scores.score, known, warm, limits)
+        _learn(now, distance, weight, learns)
+        return scores
 
-    def _teaching(
-        self, state: Arrays, slots: SlotArray, score: Floats, warm: Flags
-    ) -> SlotArray | slice:
-        learns = teaching(state, slots, score, warm, Limits(self.far, self.memory_cells))
-        return slice(None) if learns.all() else where(learns)
 
-
-def _learn(
-    state: Arrays, slots: SlotArray, before: _Before, distance: Floats, weight: Floats | float
-) -> None:
+def _learn(now: _Now, distance: Floats, weight: Floats | float, learns: Learns) -> None:
     change = weight * distance
-    state["mean"][slots] = before.mean + change
+    np.add(now.mean, change, out=now.mean, where=learns)
     change *= distance
-    change += before.variance
-    change *= 1 - weight
-    state["variance"][slots] = change
-    state["cells"][slots] = np.minimum(before.cells + 1, CELLS_MAX)
+    change += now.variance
+    np.multiply(change, 1 - weight, out=now.variance, where=learns)
+    np.add(now.cells, 1, out=now.cells, where=learns)
+    np.minimum(now.cells, CELLS_MAX, out=now.cells)

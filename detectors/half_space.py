@@ -156,7 +156,7 @@ class HalfSpaceTrees:
 
     def _points(
         self, state: Arrays, slots: SlotArray, scaled: npt.NDArray[np.float32], counts: Flags
-    ) -> npt.NDArray[np.int64]:
+    ) -> npt.NDArray[np.uint32]:
         """Add up the scores of the leaves that points are in, and count those that `counts`."""
         flat = self._cuts.leaves(scaled)
         flat += (slots * (self.forest.trees * self.forest.leaves))[:, None]
@@ -164,8 +164,8 @@ class HalfSpaceTrees:
         words = state["leaves"].reshape(-1).take(flat)
         at = slice(None) if counts.all() else where(counts)
         state["leaves"].reshape(-1)[flat[at].reshape(-1)] = words[at].reshape(-1) + np.uint16(1)
-        # Sums over long rows are faster.
-        sums: npt.NDArray[np.int64] = (words >> 8).T.copy().sum(axis=0, dtype=np.int64)
+        # Sums over long rows are faster, and so are those of narrow numbers.
+        sums: npt.NDArray[np.uint32] = (words >> 8).T.copy().sum(axis=0, dtype=np.uint32)
         return sums
 
     def _count(self, state: Arrays, slots: SlotArray) -> None:

@@ -5,15 +5,18 @@ is the new normal; and what is learnt is clipped at four deviations. The spread 
 what is expected, so that a nearly constant signal isn't abnormal at its first breath.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
+from watchkeep.detectors.arrays import Field, SlotArray, most, where
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int32]
+# Which values are learnt; True for all.
+Learns = Flags | Literal[True]
 
 CLIP: Final = 4.0
 FLOOR: Final = 0.02
@@ -26,6 +29,8 @@ CELLS_MAX: Final = np.iinfo(np.int32).max - 1
 
 FAR_CELLS: Final = "far_cells"
 FAR_FIELD: Final = Field("i4", 0)
+
+_NONE: Final = np.empty(0, np.int64)
 
 
 class Limits(NamedTuple):
@@ -46,12 +51,8 @@ def usable(value: Floats) -> Flags:
 
 
 def all_usable(value: Floats) -> bool:
-    """Tell at little cost that all values can be scored; False leaves it open.
-
-    A sum of squares that is small enough has no square that is too large, and no NaN.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(value.dot(value) < LARGEST * LARGEST)
+    """Tell whether all of some values, at least one, can be scored and learnt."""
+    return bool(most(np.abs(value)) < LARGEST)
 
 
 def scored(distance: Floats, spread: Floats, known: Flags) -> Floats:
@@ -63,23 +64,49 @@ def scored(distance: Floats, spread: Floats, known: Flags) -> Floats:
     return score
 
 
-def teaching(state: Arrays, slots: SlotArray, score: Floats, warm: Flags, limits: Limits) -> Flags:
+def teaching(far_cells: Counts, score: Floats, known: Flags, warm: Flags, limits: Limits) -> Flags:
     """Count how long scores have been far, and tell which values are learnt.
 
     Args:
-        state: has the column FAR_CELLS; changed in place.
-        slots: int64[n], of signals with a usable value, each at most once.
+        far_cells: int32[n], for how many cells on end each was far; changed in place.
         score: float64[n]; NaN is not far.
+        known: bool[n], which have a usable value.
         warm: bool[n]; what isn't warm learns everything.
         limits: the settings.
     """
     far = np.abs(score) >= limits.far
-    cells = state[FAR_CELLS].take(slots)
-    changed = where(far | (cells > 0))
-    learns = np.ones(len(slots), bool)
+    changed = where(known & (far | (far_cells > 0)))
+    learns = known.copy()
     if len(changed):
-        counted = np.where(far[changed], np.minimum(cells[changed] + 1, CELLS_MAX), 0)
-        state[FAR_CELLS][slots[changed]] = counted
+        counted = np.where(far[changed], np.minimum(far_cells[changed] + 1, CELLS_MAX), 0)
+        far_cells[changed] = counted
         held = (counted > 0) & (counted <= limits.memory_cells)
         learns[changed] = ~(held & warm[changed])
     return learns
+
+
+def restrained(far_cells: Counts, score: Floats, limits: Limits) -> tuple[SlotArray, Learns]:
+    """Do what `scored` and `teaching` do, where all is known and warm and little is far.
+
+    Args:
+        far_cells: int32[n], as for `teaching`; changed in place.
+        score: float64[n], none of them NaN; made to be no more than SCORE_MAX in place.
+        limits: the settings.
+
+    Returns:
+        int64[m], the entries of which what is learnt may have to be clipped.
+        Which values are learnt.
+    """
+    size = np.abs(score)
+    largest, clipped = most(size), min(CLIP, limits.far)
+    beyond = where(size >= clipped) if largest >= clipped else _NONE
+    if largest < limits.far:
+        far_cells.fill(0)
+        return beyond, True
+    score[beyond] = np.minimum(np.maximum(score[beyond], -SCORE_MAX), SCORE_MAX)
+    counted, true = far_cells[beyond], np.ones(len(beyond), bool)
+    learns = np.ones(len(score), bool)
+    learns[beyond] = teaching(counted, size[beyond], true, true, limits)
+    far_cells.fill(0)
+    far_cells[beyond] = counted
+    return beyond, learns

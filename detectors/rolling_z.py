@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from watchkeep.detectors import compiled
-from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
+from watchkeep.detectors.arrays import Arrays, Field, SlotArray, at_once, every, least, where
 from watchkeep.detectors.channel import Scores, Span
 from watchkeep.detectors.restraint import (
     CELLS_MAX,
@@ -25,12 +25,14 @@ from watchkeep.detectors.restraint import (
     FAR_CELLS,
     FAR_FIELD,
     FLOOR,
-    SCORE_MAX,
     SMALLEST,
+    Counts,
     Flags,
     Floats,
+    Learns,
     Limits,
     all_usable,
+    restrained,
     scored,
     teaching,
     usable,
@@ -40,16 +42,22 @@ from watchkeep.detectors.restraint import (
 _SHRUNK: Final = 1e-9
 
 
-class _Seen(NamedTuple):
-    """What is known of signals before a cell."""
+class _Now(NamedTuple):
+    """The state of the signals of a call, but for their windows."""
 
     mean: Floats
     squares: Floats
-    cells: npt.NDArray[np.int32]
+    squares_max: Floats
+    cells: Counts
+    moved: Flags
+    far_cells: Counts
 
-    def of(self, at: SlotArray | slice) -> "_Seen":
-        """Take some of the signals."""
-        return _Seen(self.mean[at], self.squares[at], self.cells[at])
+
+class _Rings(NamedTuple):
+    """The windows of all signals, and the slots of those of a call."""
+
+    column: Floats
+    slots: SlotArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +113,17 @@ class RollingZ:
         """Score one cell, then learn from it; see the contract."""
         if compiled.AVAILABLE:
             return self._step_compiled(state, slots, value)
-        seen = _Seen(
-            state["mean"].take(slots), state["squares"].take(slots), state["cells"].take(slots)
-        )
-        moved = state["moved"].take(slots)
-        full = len(slots) and seen.cells.min() >= max(self.window_cells, self.warmup_cells)
-        if full and moved.all() and all_usable(value):
-            return self._step_settled(state, slots, seen, value)
-        return self._step_any(state, slots, seen, value, moved)
+        at = at_once(slots)
+        now = _Now(*(state[name][at] for name in _Now._fields))
+        rings = _Rings(state["ring"], slots)
+        full = len(slots) and least(now.cells) >= max(self.window_cells, self.warmup_cells)
+        settled = full and every(now.moved) and all_usable(value)
+        step = self._step_settled if settled else self._step_any
+        scores = step(rings, now, value)
+        if at is slots:
+            for name, column in zip(_Now._fields, now, strict=True):
+                state[name][slots] = column
+        return scores
 
     def _step_compiled(self, state: Arrays, slots: SlotArray, value: Floats) -> Scores:
         columns = tuple(state[name] for name in self.fields)
@@ -130,100 +141,106 @@ class RollingZ:
             state["moved"][again[squares > 0]] = True
         return scores
 
-    def _step_settled(self, state: Arrays, slots: SlotArray, seen: _Seen, value: Floats) -> Scores:
+    def _step_settled(self, rings: _Rings, now: _Now, value: Floats) -> Scores:
         """Do what `_step_any` does, to the last bit, with fewer passes over the signals."""
-        spread = self._spread(seen, max(self.window_cells - 1, 1))
-        if not spread.min() > SMALLEST:
-            return self._step_any(state, slots, seen, value, np.ones(len(slots), bool))
-        with np.errstate(over="ignore"):  # A spread may be next to nothing.
-            score = (value - seen.mean) / spread
-        if np.abs(score).max() < min(CLIP, self.far):
-            state[FAR_CELLS][slots] = 0
-            self._slide(state, slots, seen, value, full=None)
-        else:
-            np.minimum(np.maximum(score, -SCORE_MAX, out=score), SCORE_MAX, out=score)
-            reach = CLIP * spread
-            learnt = np.minimum(np.maximum(value, seen.mean - reach), seen.mean + reach)
-            at = self._teaching(state, slots, score, np.ones(len(slots), bool))
-            self._slide(state, slots[at], seen.of(at), learnt[at], full=None)
-        return Scores(score, seen.mean, spread, warmup=np.ones(len(slots)))
+        spread = self._spread(now, max(self.window_cells - 1, 1))
+        if not least(spread) > SMALLEST:
+            return self._step_any(rings, now, value)
+        expected = now.mean.copy()
+        score = value - expected
+        score /= spread
+        beyond, learns = restrained(now.far_cells, score, Limits(self.far, self.window_cells))
+        learnt = value
+        if len(beyond):
+            mean, reach = expected[beyond], CLIP * spread[beyond]
+            learnt = value.copy()
+            learnt[beyond] = np.minimum(np.maximum(value[beyond], mean - reach), mean + reach)
+        self._slide(rings, now, learnt, learns, full=None)
+        return Scores(score, expected, spread, warmup=np.ones(len(value)))
 
-    def _step_any(
-        self, state: Arrays, slots: SlotArray, seen: _Seen, value: Floats, moved: Flags
-    ) -> Scores:
-        others = np.maximum(np.minimum(seen.cells, self.window_cells) - 1, 1)
-        spread = self._spread(seen, others)
+    def _step_any(self, rings: _Rings, now: _Now, value: Floats) -> Scores:
+        mean, cells, moved = now.mean, now.cells, now.moved
+        spread = self._spread(now, np.maximum(np.minimum(cells, self.window_cells) - 1, 1))
         known = usable(value)
-        distance = np.where(known, value, seen.mean) - seen.mean
-        score = scored(distance, spread, known & moved & (spread > 0))
-        warm = seen.cells >= self.warmup_cells
-        reach = np.where(warm & (spread > SMALLEST), CLIP * spread, np.inf)
-        learnt = np.minimum(np.maximum(value, seen.mean - reach), seen.mean + reach)
-        at = where(known)
-        at = at[self._teaching(state, slots[at], score[at], warm[at])]
-        full = seen.cells[at] >= self.window_cells
-        self._slide(state, slots[at], seen.of(at), learnt[at], full)
-        return Scores(
-            score,
-            expected=np.where(seen.cells > 0, seen.mean, np.nan),
+        distance = np.where(known, value, mean) - mean
+        warm = cells >= self.warmup_cells
+        scores = Scores(
+            scored(distance, spread, known & moved & (spread > 0)),
+            expected=np.where(cells > 0, mean, np.nan),
             spread=np.where(moved, spread, np.nan),
-            warmup=np.minimum(seen.cells / self.warmup_cells, 1.0),
+            warmup=np.minimum(cells / self.warmup_cells, 1.0),
         )
+        reach = np.where(warm & (spread > SMALLEST), CLIP * spread, np.inf)
+        learnt = np.minimum(np.maximum(value, mean - reach), mean + reach)
+        limits = Limits(self.far, self.window_cells)
+        learns = teaching(now.far_cells, scores.score, known, warm, limits)
+        self._slide(rings, now, learnt, learns, full=cells >= self.window_cells)
+        return scores
 
-    def _teaching(
-        self, state: Arrays, slots: SlotArray, score: Floats, warm: Flags
-    ) -> SlotArray | slice:
-        learns = teaching(state, slots, score, warm, Limits(self.far, self.window_cells))
-        return slice(None) if learns.all() else where(learns)
-
-    def _spread(self, seen: _Seen, others: npt.NDArray[np.int32] | int) -> Floats:
-        return np.maximum(np.sqrt(seen.squares / others), FLOOR * np.abs(seen.mean))
+    def _spread(self, now: _Now, others: Counts | int) -> Floats:
+        spread = np.abs(now.mean)
+        spread *= FLOOR
+        deviation = now.squares / others
+        return np.maximum(np.sqrt(deviation, out=deviation), spread, out=spread)
 
     def _slide(
-        self,
-        state: Arrays,
-        slots: SlotArray,
-        seen: _Seen,
-        value: Floats,
-        full: Flags | None,
+        self, rings: _Rings, now: _Now, value: Floats, learns: Learns, full: Flags | None
     ) -> None:
         """Let a value into the window, and the oldest out of it if it is full; None: all are."""
-        ring = state["ring"].reshape(-1)
-        at = seen.cells % self.window_cells
-        place = slots * self.window_cells + at
-        cells = np.minimum(seen.cells + 1, CELLS_MAX)
+        at = now.cells % self.window_cells
+        place = rings.slots * self.window_cells
+        place += at.astype(np.int64)  # Adding what is narrower takes several times as long.
+        ring = rings.column.reshape(-1)
         old = ring.take(place)
+        if learns is not True:
+            value = np.where(learns, value, old)
         ring[place] = value
-        if full is None:
-            change = value - old
-            mean = seen.mean + change / self.window_cells
-        else:
+        cells = np.minimum(now.cells + 1, CELLS_MAX)
+        around = at == 0
+        if full is not None:
             # While the window fills, nothing leaves it; what leaves is as if it were the mean.
-            old = np.where(full, old, seen.mean)
-            change = value - old
-            mean = seen.mean + change / np.minimum(cells, self.window_cells)
-        squares = seen.squares + change * ((value - mean) + (old - seen.mean))
-        largest = np.maximum(state["squares_max"].take(slots), squares)
-        around = at == 0 if full is None else full & (at == 0)
-        anew = where((squares < _SHRUNK * largest) | around)
+            old = np.where(full, old, now.mean)
+            around &= full
+        change = value - old
+        filled = self.window_cells if full is None else np.minimum(cells, self.window_cells)
+        mean = change / filled
+        mean += now.mean
+        squares = value - mean
+        old -= now.mean
+        squares += old
+        squares *= change
+        squares += now.squares
+        largest = np.maximum(now.squares_max, squares)
+        around |= squares < _SHRUNK * largest
+        anew = where(around if learns is True else around & learns)
         if len(anew):
-            rows = state["ring"][slots[anew]]
+            rows = rings.column[rings.slots[anew]]
             filled = np.minimum(cells[anew], self.window_cells)
             mean[anew], squares[anew] = _summed(rows, filled)
             largest[anew] = squares[anew]
-        state["mean"][slots], state["squares"][slots] = mean, squares
-        state["squares_max"][slots], state["cells"][slots] = largest, cells
+        np.copyto(now.mean, mean, where=learns)
+        np.copyto(now.squares, squares, where=learns)
+        np.copyto(now.squares_max, largest, where=learns)
+        np.copyto(now.cells, cells, where=learns)
         if full is not None:
-            state["moved"][slots[squares > 0]] = True
+            now.moved[where((squares > 0) & learns)] = True
 
 
-def _summed(rows: Floats, filled: npt.NDArray[np.int32]) -> tuple[Floats, Floats]:
+def _summed(rows: Floats, filled: Counts) -> tuple[Floats, Floats]:
     """Compute mean and sum of squares of the first `filled` values of each row.
 
     Distances are taken from the row's first value, so that equal values have no spread at all.
+
+    Args:
+        rows: float64[n, window]; what it holds is lost.
+        filled: int32[n].
     """
-    first = rows[:, :1]
-    away = np.where(np.arange(rows.shape[1]) < filled[:, None], rows - first, 0.0)
-    shift = away.sum(axis=1) / filled
-    off = np.where(np.arange(rows.shape[1]) < filled[:, None], away - shift[:, None], 0.0)
-    return first[:, 0] + shift, np.einsum("ij,ij->i", off, off)
+    first = rows[:, 0].copy()
+    empty = np.arange(rows.shape[1]) >= filled[:, None]
+    # It is in place, as memory for all windows at once comes from the system anew each time.
+    rows -= first[:, None]
+    rows[empty] = 0.0
+    shift = rows.sum(axis=1) / filled
+    rows -= shift[:, None]
+    rows[empty] = 0.0
+    return first + shift, np.einsum("ij,ij->i", rows, rows)
