@@ -9,7 +9,8 @@ they show, from a hundred times a week on, is added up, over three cells as they
 once; and the sum is put on the scale of rarity from its own past.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +100,34 @@ class Bank:
     def _by_signal(self) -> list[Arrays]:
         return [*self._channels, *self._tails, self._signals]
 
+    def _named(self) -> dict[str, Arrays]:
+        names = [part.channel.name for part in self._parts]
+        return (
+            dict(zip(names, self._channels, strict=True))
+            | dict(zip((f"{name}-rarity" for name in names), self._tails, strict=True))
+            | {"signals": self._signals, "entities": self._entities}
+        )
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Give a copy of all columns, for a snapshot; a name is its part's, and the column's."""
+        return {
+            f"{part}/{name}": column
+            for part, state in self._named().items()
+            for name, column in state.dump().items()
+        }
+
+    def restore(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over the columns of a snapshot."""
+        for part, state in self._named().items():
+            start = f"{part}/"
+            state.restore(
+                {
+                    name.removeprefix(start): column
+                    for name, column in columns.items()
+                    if name.startswith(start)
+                }
+            )
+
     def place(self, slots: SlotArray, entity: SlotArray, stagger: Floats) -> None:
         """Take in new signals.
 
@@ -113,6 +142,21 @@ class Bank:
         self._signals["entity"][slots] = entity
         self._signals["stagger"][slots] = stagger
         np.add.at(self._entities["signals"], entity, 1)
+
+    def free(self, slots: SlotArray) -> None:
+        """Forget signals, and entities that have none left; what was never placed is passed over.
+
+        Args:
+            slots: int64[n], each once.
+        """
+        entity = self._signals["entity"]
+        slots = slots[slots < len(entity)]
+        slots = slots[entity.take(slots) >= 0]
+        left = entity.take(slots)
+        np.subtract.at(self._entities["signals"], left, 1)
+        self._entities.reset(left[self._entities["signals"].take(left) == 0])
+        for state in self._by_signal():
+            state.reset(slots)
 
     def step(self, span: Span, slots: SlotArray, value: Floats) -> Decision:
         """Score a cell of signals, and tell how rare it is for their entities.
