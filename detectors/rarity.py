@@ -149,6 +149,9 @@ class Pareto:
     # Blocks rarer than this many a week are no part of what is usual.
     _ODD: ClassVar[float] = 0.3
     _ROUNDS: ClassVar[int] = 4
+    # So few blocks a week are the fewest that a past is trusted to show: were they fewer, nothing
+    # at all would be rarer than once a week where nothing ever happens.
+    _SELDOM: ClassVar[float] = 0.15
 
     def fit(self, blocks: Histograms, weekly: Floats) -> Fitted:
         """Fit tails to histograms; see the contract."""
@@ -160,11 +163,13 @@ class Pareto:
             begin = self.bins.quantile(blocks, sums, (quiet + self._BEGIN * (1 - quiet)) * total)
             width = self.bins.quantile(blocks, sums, (quiet + self._WIDTH * (1 - quiet)) * total)
             above = np.maximum((1 - self._BEGIN) * (1 - quiet) * total, 0.5)
-            rate = above * weekly / full
+            rate = np.maximum(above * weekly / full, self._SELDOM)
             ratio = ((1 - self._WIDTH) / (1 - self._BEGIN)) ** -self.shape - 1
             scale = np.maximum(self._NARROWEST, self.shape * (width - begin) / ratio)
             if left:
                 odd = begin + scale / self.shape * ((rate / self._ODD) ** self.shape - 1)
+                # What counts as nothing is never odd.
+                odd = np.maximum(odd, self.bins.first / 2)
                 total = np.where(odd[:, None] > self.bins.low, blocks, 0.0).sum(axis=1)
         known = np.maximum(self.trust * (1 - self._WIDTH) * (1 - quiet) * total, 1.0)
         return Fitted(begin, scale, rate, known)
