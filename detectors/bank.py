@@ -216,7 +216,8 @@ class Bank:
 
     def _fused(self, span: Span, slots: SlotArray, alone: Floats, shown: Floats) -> Decision:
         entity = self._signals["entity"].take(slots)
-        order = np.argsort(entity, kind="stable")
+        # Sums depend on the order of what is added, so it is that of the slots.
+        order = np.lexsort((slots, entity))
         entity = entity.take(order)
         firsts = where(begins(entity))
         ids = entity.take(firsts).astype(np.int64)
