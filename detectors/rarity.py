@@ -33,6 +33,8 @@ WEEK_MS: Final = 604_800_000
 _DAY_MS: Final = 86_400_000
 _BINS: Final = 97
 _NEVER: Final = -1
+# What fits into four bytes, with room.
+_LARGEST: Final = 1e30
 # Weights of what is new grow instead of what is old fading; beyond this all are scaled down.
 _WEIGHT_MAX: Final = 1e6
 
@@ -276,7 +278,7 @@ class Rarity:
             float64[n]; NaN where there is no score, or too little past.
 
         """
-        size = np.abs(score)
+        size = np.minimum(np.abs(score), _LARGEST)
         fitted = Fitted(*(state[name].take(slots).astype(np.float64) for name in Fitted._fields))
         warm = where((fitted.weekly > 0) & ~np.isnan(size))
         rarity = np.full(len(slots), np.nan)
