@@ -137,8 +137,8 @@ class Bank:
             stagger: float64[n] from 0 to 1, how far into a day each is fitted anew.
         """
         for state in self._by_signal():
-            state.grow(int(slots.max()) + 1)
-        self._entities.grow(int(entity.max()) + 1)
+            state.grow(int(slots.max(initial=-1)) + 1)
+        self._entities.grow(int(entity.max(initial=-1)) + 1)
         self._signals["entity"][slots] = entity
         self._signals["stagger"][slots] = stagger
         np.add.at(self._entities["signals"], entity, 1)
