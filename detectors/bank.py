@@ -192,15 +192,21 @@ class Bank:
 
     def _escalated(self, time_ms: int, slots: SlotArray, rarity: Floats) -> Floats:
         """Keep what is rarer than anything in the last part of a signal's life; the rest is NaN."""
-        if not np.count_nonzero(~np.isnan(rarity)):
+        told = where(~np.isnan(rarity))
+        if not len(told):
             return rarity
+        escalated = np.full(len(slots), np.nan)
+        escalated[told] = self._rising(time_ms, slots.take(told), rarity.take(told))
+        return escalated
+
+    def _rising(self, time_ms: int, slots: SlotArray, rarity: Floats) -> Floats:
         signals = self._signals
         born_ms = signals["born_ms"].take(slots)
         born_ms = np.where(born_ms < 0, time_ms, born_ms)
         signals["born_ms"][slots] = born_ms
         lapsed = time_ms - signals["peak_ms"].take(slots) > _ESCALATES * (time_ms - born_ms)
         rises = rarity > signals["peak"].take(slots)
-        renewed = where(rises | (lapsed & ~np.isnan(rarity)))
+        renewed = where(rises | lapsed)
         at = slots.take(renewed)
         signals["peak"][at], signals["peak_ms"][at] = rarity.take(renewed), time_ms
         return np.where(rises, rarity, np.nan)
