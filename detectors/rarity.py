@@ -151,8 +151,8 @@ class Pareto:
     # Blocks rarer than this many a week are no part of what is usual.
     _ODD: ClassVar[float] = 0.3
     _ROUNDS: ClassVar[int] = 4
-    # So few blocks a week are the fewest that a past is trusted to show: were they fewer, nothing
-    # at all would be rarer than once a week where nothing ever happens.
+    # No past shows that blocks are rarer than this a week; were it believed, to score nothing would
+    # itself count as rare where nothing ever happens.
     _SELDOM: ClassVar[float] = 0.15
 
     def fit(self, blocks: Histograms, weekly: Floats) -> Fitted:
@@ -173,7 +173,8 @@ class Pareto:
                 # What counts as nothing is never odd.
                 odd = np.maximum(odd, self.bins.first / 2)
                 total = np.where(odd[:, None] > self.bins.low, blocks, 0.0).sum(axis=1)
-        known = np.maximum(self.trust * (1 - self._WIDTH) * (1 - quiet) * total, 1.0)
+        with np.errstate(invalid="ignore"):  # Where nothing is left, trust may be without end.
+            known = np.fmax(self.trust * (1 - self._WIDTH) * (1 - quiet) * total, 1.0)
         return Fitted(begin, scale, rate, known)
 
     def rarity(self, size: Floats, fitted: Fitted) -> Floats:
