@@ -65,7 +65,7 @@ PARTS: Final = (
     Part(Envelope(), _NOVEL, slow=True),
     Part(Envelope("hour", looks=12), _NOVEL, slow=True, less=1.0),
 )
-_FUSED: Final = Rarity(Pareto(trust=np.inf), block_cells=30, warm_blocks=24)
+FUSED: Final = Rarity(Pareto(trust=np.inf), block_cells=30, warm_blocks=24)
 
 
 class Decision(NamedTuple):
@@ -83,14 +83,17 @@ class Decision(NamedTuple):
 
 
 class Bank:
-    """The state of all channels for the signals of one cluster in one shard."""
+    """The state of all channels for the signals of one cluster in one shard.
 
-    def __init__(self, parts: tuple[Part, ...] = PARTS) -> None:
-        self._parts = parts
+    It is given its parts, and the scale that the sums of entities are put on.
+    """
+
+    def __init__(self, parts: tuple[Part, ...] = PARTS, fused: Rarity = FUSED) -> None:
+        self._parts, self._fused_rarity = parts, fused
         self._channels = [Arrays(part.channel.fields) for part in parts]
         self._tails = [Arrays(part.rarity.fields) for part in parts]
         self._signals = Arrays(_SIGNAL_FIELDS)
-        self._entities = Arrays({**_FUSED.fields, "signals": Field("i4", 0)})
+        self._entities = Arrays({**fused.fields, "signals": Field("i4", 0)})
 
     @property
     def nbytes(self) -> int:
@@ -232,7 +235,7 @@ class Bank:
         if len(several):
             total = np.add.reduceat(shown.take(order), firsts).take(several)
             stagger = self._signals["stagger"].take(slots.take(order).take(firsts)).take(several)
-            rarity[several] = _FUSED.step(
+            rarity[several] = self._fused_rarity.step(
                 self._entities, ids.take(several), span, total, stagger.astype(np.float64)
             )
         return Decision(ids, rarity, alone)
