@@ -1,4 +1,4 @@
-"""`make bench-bank`: how many signal steps a CPU second the bank does, and what memory a signal takes.
+"""`make bench-bank`: how many signal steps a CPU second a bank does, and a signal's memory.
 
 A step is one signal in one cell of a minute, with all channels, their rarities, and the fusion per
 entity. The signals have a shape of the day, noise, a few spikes and a few gaps. A small bank is
@@ -107,9 +107,7 @@ def main() -> int:
     parser.add_argument("--warm-days", type=int, default=6)
     parser.add_argument("--hours", type=int, default=24, help="measured ones; one comes before")
     options = parser.parse_args()
-    result = _measure(
-        options.entities, options.signals_each, options.warm_days, options.hours + 1
-    )
+    result = _measure(options.entities, options.signals_each, options.warm_days, options.hours + 1)
     print(json.dumps(result))
     return 0
 
