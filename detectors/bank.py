@@ -220,7 +220,7 @@ class Bank:
         before = self._signals["shown"][slots]
         self._signals["shown"][slots, 0] = shown
         self._signals["shown"][slots, 1] = before[:, 0]
-        most: Floats = np.maximum(shown, before.max(axis=1))
+        most: Floats = np.maximum(shown, np.maximum(before[:, 0], before[:, 1]))
         return most
 
     def _fused(self, span: Span, slots: SlotArray, alone: Floats, shown: Floats) -> Decision:
