@@ -9,7 +9,8 @@ they show, from a hundred times a week on, is added up, over three cells as they
 once; and the sum is put on the scale of rarity from its own past.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ PARTS: Final = (
     Part(Envelope(), _NOVEL, slow=True),
     Part(Envelope("hour", looks=12), _NOVEL, slow=True, less=0.7),
 )
-_FUSED: Final = Rarity(Pareto(trust=None), block_cells=30, warm_blocks=24)
+FUSED: Final = Rarity(Pareto(trust=None), block_cells=30, warm_blocks=24)
 
 
 class Decision(NamedTuple):
@@ -82,14 +83,17 @@ class Decision(NamedTuple):
 
 
 class Bank:
-    """The state of all channels for the signals of one cluster in one shard."""
+    """The state of all channels for the signals of one cluster in one shard.
 
-    def __init__(self, parts: tuple[Part, ...] = PARTS) -> None:
-        self._parts = parts
+    It is given its parts, and the scale that the sums of entities are put on.
+    """
+
+    def __init__(self, parts: tuple[Part, ...] = PARTS, fused: Rarity = FUSED) -> None:
+        self._parts, self._fused_rarity = parts, fused
         self._channels = [Arrays(part.channel.fields) for part in parts]
         self._tails = [Arrays(part.rarity.fields) for part in parts]
         self._signals = Arrays(_SIGNAL_FIELDS)
-        self._entities = Arrays({**_FUSED.fields, "signals": Field("i4", 0)})
+        self._entities = Arrays({**fused.fields, "signals": Field("i4", 0)})
 
     @property
     def nbytes(self) -> int:
@@ -98,6 +102,34 @@ class Bank:
 
     def _by_signal(self) -> list[Arrays]:
         return [*self._channels, *self._tails, self._signals]
+
+    def _named(self) -> dict[str, Arrays]:
+        names = [part.channel.name for part in self._parts]
+        return (
+            dict(zip(names, self._channels, strict=True))
+            | dict(zip((f"{name}-rarity" for name in names), self._tails, strict=True))
+            | {"signals": self._signals, "entities": self._entities}
+        )
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Give a copy of all columns, for a snapshot; a name is its part's, and the column's."""
+        return {
+            f"{part}/{name}": column
+            for part, state in self._named().items()
+            for name, column in state.dump().items()
+        }
+
+    def restore(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over the columns of a snapshot."""
+        for part, state in self._named().items():
+            start = f"{part}/"
+            state.restore(
+                {
+                    name.removeprefix(start): column
+                    for name, column in columns.items()
+                    if name.startswith(start)
+                }
+            )
 
     def place(self, slots: SlotArray, entity: SlotArray, stagger: Floats) -> None:
         """Take in new signals.
@@ -108,11 +140,26 @@ class Bank:
             stagger: float64[n] from 0 to 1, how far into a day each is fitted anew.
         """
         for state in self._by_signal():
-            state.grow(int(slots.max()) + 1)
-        self._entities.grow(int(entity.max()) + 1)
+            state.grow(int(slots.max(initial=-1)) + 1)
+        self._entities.grow(int(entity.max(initial=-1)) + 1)
         self._signals["entity"][slots] = entity
         self._signals["stagger"][slots] = stagger
         np.add.at(self._entities["signals"], entity, 1)
+
+    def free(self, slots: SlotArray) -> None:
+        """Forget signals, and entities that have none left; what was never placed is passed over.
+
+        Args:
+            slots: int64[n], each once.
+        """
+        entity = self._signals["entity"]
+        slots = slots[slots < len(entity)]
+        slots = slots[entity.take(slots) >= 0]
+        left = entity.take(slots)
+        np.subtract.at(self._entities["signals"], left, 1)
+        self._entities.reset(left[self._entities["signals"].take(left) == 0])
+        for state in self._by_signal():
+            state.reset(slots)
 
     def step(self, span: Span, slots: SlotArray, value: Floats) -> Decision:
         """Score a cell of signals, and tell how rare it is for their entities.
@@ -148,15 +195,21 @@ class Bank:
 
     def _escalated(self, time_ms: int, slots: SlotArray, rarity: Floats) -> Floats:
         """Keep what is rarer than anything in the last part of a signal's life; the rest is NaN."""
-        if not np.count_nonzero(~np.isnan(rarity)):
+        told = where(~np.isnan(rarity))
+        if not len(told):
             return rarity
+        escalated = np.full(len(slots), np.nan)
+        escalated[told] = self._rising(time_ms, slots.take(told), rarity.take(told))
+        return escalated
+
+    def _rising(self, time_ms: int, slots: SlotArray, rarity: Floats) -> Floats:
         signals = self._signals
         born_ms = signals["born_ms"].take(slots)
         born_ms = np.where(born_ms < 0, time_ms, born_ms)
         signals["born_ms"][slots] = born_ms
         lapsed = time_ms - signals["peak_ms"].take(slots) > _ESCALATES * (time_ms - born_ms)
         rises = rarity > signals["peak"].take(slots)
-        renewed = where(rises | (lapsed & ~np.isnan(rarity)))
+        renewed = where(rises | lapsed)
         at = slots.take(renewed)
         signals["peak"][at], signals["peak_ms"][at] = rarity.take(renewed), time_ms
         return np.where(rises, rarity, np.nan)
@@ -167,12 +220,13 @@ class Bank:
         before = self._signals["shown"][slots]
         self._signals["shown"][slots, 0] = shown
         self._signals["shown"][slots, 1] = before[:, 0]
-        most: Floats = np.maximum(shown, before.max(axis=1))
+        most: Floats = np.maximum(shown, np.maximum(before[:, 0], before[:, 1]))
         return most
 
     def _fused(self, span: Span, slots: SlotArray, alone: Floats, shown: Floats) -> Decision:
         entity = self._signals["entity"].take(slots)
-        order = np.argsort(entity, kind="stable")
+        # Sums depend on the order of what is added, so it is that of the slots.
+        order = np.lexsort((slots, entity))
         entity = entity.take(order)
         firsts = where(begins(entity))
         ids = entity.take(firsts).astype(np.int64)
@@ -181,7 +235,7 @@ class Bank:
         if len(several):
             total = np.add.reduceat(shown.take(order), firsts).take(several)
             stagger = self._signals["stagger"].take(slots.take(order).take(firsts)).take(several)
-            rarity[several] = _FUSED.step(
+            rarity[several] = self._fused_rarity.step(
                 self._entities, ids.take(several), span, total, stagger.astype(np.float64)
             )
         return Decision(ids, rarity, alone)

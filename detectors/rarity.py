@@ -33,6 +33,8 @@ WEEK_MS: Final = 604_800_000
 _DAY_MS: Final = 86_400_000
 _BINS: Final = 97
 _NEVER: Final = -1
+# What fits into four bytes, with room.
+_LARGEST: Final = 1e30
 # Weights of what is new grow instead of what is old fading; beyond this all are scaled down.
 _WEIGHT_MAX: Final = 1e6
 
@@ -149,6 +151,9 @@ class Pareto:
     # Blocks rarer than this many a week are no part of what is usual.
     _ODD: ClassVar[float] = 0.3
     _ROUNDS: ClassVar[int] = 4
+    # No past shows that blocks are rarer than this a week; were it believed, to score nothing would
+    # itself count as rare where nothing ever happens.
+    _SELDOM: ClassVar[float] = 0.15
 
     def fit(self, blocks: Histograms, weekly: Floats) -> Fitted:
         """Fit tails to histograms; see the contract."""
@@ -160,11 +165,13 @@ class Pareto:
             begin = self.bins.quantile(blocks, sums, (quiet + self._BEGIN * (1 - quiet)) * total)
             width = self.bins.quantile(blocks, sums, (quiet + self._WIDTH * (1 - quiet)) * total)
             above = np.maximum((1 - self._BEGIN) * (1 - quiet) * total, 0.5)
-            rate = above * weekly / full
+            rate = np.maximum(above * weekly / full, self._SELDOM)
             ratio = ((1 - self._WIDTH) / (1 - self._BEGIN)) ** -self.shape - 1
             scale = np.maximum(self._NARROWEST, self.shape * (width - begin) / ratio)
             if left:
                 odd = begin + scale / self.shape * ((rate / self._ODD) ** self.shape - 1)
+                # What counts as nothing is never odd.
+                odd = np.maximum(odd, self.bins.first / 2)
                 total = np.where(odd[:, None] > self.bins.low, blocks, 0.0).sum(axis=1)
         above = (1 - self._WIDTH) * (1 - quiet) * total
         known = np.maximum((self.trust or 0.0) * above, 1.0)
@@ -272,7 +279,7 @@ class Rarity:
             float64[n]; NaN where there is no score, or too little past.
 
         """
-        size = np.abs(score)
+        size = np.minimum(np.abs(score), _LARGEST)
         fitted = Fitted(*(state[name].take(slots).astype(np.float64) for name in Fitted._fields))
         warm = where((fitted.weekly > 0) & ~np.isnan(size))
         rarity = np.full(len(slots), np.nan)

@@ -186,7 +186,11 @@ def _look_up(state: Arrays, slots: SlotArray, block: int) -> None:
     rows = days % _ROWS
     known = state["day"][slots[:, None], rows] == days
     for name, column, sign in (("highs", "high", 1.0), ("lows", "low", -1.0)):
-        codes = state[name][slots[:, None, None], rows[:, None], around].max(axis=2)
+        extremes = state[name]
+        # The largest of three, one place after the other: faster than along a short axis.
+        codes = extremes[slots[:, None], rows, around[0]]
+        for near in around[1:]:
+            np.maximum(codes, extremes[slots[:, None], rows, near], out=codes)
         codes[~known] = _NOTHING
         codes.sort(axis=1)
         whole = known.all(axis=1)
