@@ -229,6 +229,8 @@ class Oracle:
                     f"rate({observed}[{self._step_s}s])",
                 )
                 theirs = self._ask(split, end_ms + SCRAPE_S * 1000)
+                if theirs == 0 and math.isnan(ours):
+                    continue  # A sum that has never moved takes no part.
                 yield Difference(job, title_of(row), ours, theirs, self._ask(plain, end_ms))
 
     def means(self, metrics: Collection[str]) -> Iterator[Difference]:

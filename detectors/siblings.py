@@ -197,10 +197,11 @@ def _spread(value: Floats, groups: Groups) -> Floats:
 def _away(off: Floats, spread: Floats, group: Ints) -> Singles:
     """Measure distances in spreads; without any spread there is no distance."""
     unit = spread.take(group)
-    if every(spread > 0):
-        return (off / unit).astype(np.float32)
-    away = np.zeros(len(off), np.float32)
-    np.divide(off, unit, out=away, where=unit > 0, casting="same_kind")
+    with np.errstate(over="ignore"):  # A spread may be next to nothing.
+        if every(spread > 0):
+            return (off / unit).astype(np.float32)
+        away = np.zeros(len(off), np.float32)
+        np.divide(off, unit, out=away, where=unit > 0, casting="same_kind")
     return away
 
 

@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from folding import FAR_MS, STALE, START_MS, STEP_MS, Sample, every, folded, label_set, put, told
@@ -85,6 +85,12 @@ def test_a_restart_changes_nothing(samples: list[Sample], cut: int, closed: int)
     _SAMPLES,
     st.sampled_from(["r_total:z", "mem{zone=z}:z", "mem{zone=z}:a", "s_bucket{le=1}:z", "info:a"]),
     st.integers(0, 1_000),
+)
+@example(
+    [("mem{zone=x}:b", at, next_to_nothing) for at, next_to_nothing in enumerate((0.0, 1e-38))]
+    + [("mem{zone=x}:a", 2, 0.0), ("mem{zone=x}:c", 2, 3.0)],
+    "r_total:z",
+    0,
 )
 def test_a_series_that_never_changes_changes_no_signal(
     samples: list[Sample], name: str, value: int
