@@ -1,8 +1,8 @@
 """Bank: all channels of many signals, put on the scale of rarity, and fused per entity.
 
 A signal has a sudden channel and two slow ones. Of a slow one only escalation counts alone: what is
-rarer than anything in the last twentieth of the signal's life. That lets through about one in ten,
-so it gains a decade.
+rarer than anything in the last twentieth of the signal's life. That lets few through, so they
+gain a little more than a decade.
 
 An entity of one signal is as abnormal as that. Of several, agreement tells a fault from noise: what
 they show, from a hundred times a week on, is added up, over three cells as they don't see it at

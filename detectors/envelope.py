@@ -1,7 +1,7 @@
-"""Envelope: how far a signal leaves what it was around this time of day in the last four weeks.
+"""Envelope: how far a signal leaves what it was around this time of day in recent weeks.
 
-The envelope is the smallest and the largest value within four hours of the time of day, of the last
-28 days and of today so far. It is looked at every five minutes, as the mean of that time, or of so
+The envelope is the smallest and the largest value within four hours of the time of day, of this
+week so far and the three before it. It is looked at every five minutes, as the mean of that time, or of so
 many five minutes: short changes of behaviour and lasting ones. Only what lies outside counts, in
 units of what the signal usually is away from its mean.
 """
@@ -76,7 +76,7 @@ class Envelope:
         value: Floats,
         cells: npt.NDArray[np.int64],
     ) -> None:
-        """Learn that signals had one value all along; see the contract."""
+        """Learn nothing: a past that has no times tells nothing of a time of day."""
 
     def step(
         self,

@@ -1,7 +1,7 @@
 """Spike: how far a jump goes beyond the jumps at the same time on recent days.
 
-The residual is the distance from a short moving average. What residuals did within ten minutes of
-the same time of day on the last four days is the season, and only what lies beyond it counts; of
+The residual is the distance from a short moving average. What residuals did in the ten minutes
+around the same time of day, and in those before and after, on the last four days is the season, and only what lies beyond it counts; of
 the four days the most extreme one is left out, so that one bad day hides nothing. The unit is a
 mixture of what residuals are now, were at this time of day, and are on the whole: the last keeps
 quiet hours from firing on tiny moves.
