@@ -1,9 +1,9 @@
 """Envelope: how far a signal leaves what it was around this time of day in recent weeks.
 
 The envelope is the smallest and the largest value within four hours of the time of day, of this
-week so far and the three before it. It is looked at every five minutes, as the mean of that time, or of so
-many five minutes: short changes of behaviour and lasting ones. Only what lies outside counts, in
-units of what the signal usually is away from its mean.
+week so far and the three before it. It is looked at every five minutes, as the mean of that time,
+or of so many five minutes: short changes of behaviour and lasting ones. Only what lies outside
+counts, in units of what the signal usually is away from its mean.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
 from watchkeep.detectors.channel import Scores, Span
+from watchkeep.detectors.restraint import CELLS_MAX, SCORE_MAX
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,7 +26,6 @@ _NEAR: Final = np.arange(-8, 9)
 _WEEK_BLOCKS: Final = 7 * _BLOCKS
 _WEEKS: Final = 4
 _NEVER: Final = -1
-_SCORE_MAX: Final = 1e6
 _LARGEST: Final = 1e30
 _CLIP: Final = 5.0
 _FLOOR: Final = 1e-3
@@ -137,7 +137,7 @@ class Envelope:
         score = np.full(len(slots), np.nan)
         with np.errstate(over="ignore"):
             np.divide(outside, unit, out=score, where=known & (unit > 0))
-        scores.score[at] = np.minimum(np.maximum(score, -_SCORE_MAX), _SCORE_MAX)
+        scores.score[at] = np.minimum(np.maximum(score, -SCORE_MAX), SCORE_MAX)
         scores.expected[at] = np.where(cells > 0, mean, np.nan)
         scores.spread[at] = np.where(unit > 0, unit, np.nan)
         assert scores.low is not None
@@ -181,4 +181,4 @@ def _learn(state: Arrays, slots: SlotArray, block: int, seen: npt.NDArray[np.flo
     limit = np.where((cells >= _WARM) & (away > 0), _CLIP * away, np.inf)
     state["mean"][slots] = mean + share * np.clip(off, -limit, limit)
     state["away"][slots] = away + share * (np.minimum(size, limit) - away)
-    state["cells"][slots] = np.minimum(cells + 1, np.iinfo(np.int32).max - 1)
+    state["cells"][slots] = np.minimum(cells + 1, CELLS_MAX)

@@ -1,8 +1,9 @@
 """Spike: how far a jump goes beyond the jumps at the same time on recent days.
 
 The residual is the distance from a short moving average. What residuals did in the ten minutes
-around the same time of day, and in those before and after, on the last four days is the season, and only what lies beyond it counts; of
-the four days the most extreme one is left out, so that one bad day hides nothing. The unit is a
+around the same time of day, and in those before and after, on the last four days is the season, and
+only what lies beyond it counts; of the four days the most extreme one is left out, so that one bad
+day hides nothing. The unit is a
 mixture of what residuals are now, were at this time of day, and are on the whole: the last keeps
 quiet hours from firing on tiny moves.
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
 from watchkeep.detectors.channel import Scores, Span
+from watchkeep.detectors.restraint import CELLS_MAX, LARGEST, SCORE_MAX
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
@@ -29,8 +31,6 @@ _DAYS: Final = 4
 # Today's row is written while those of the days before are read.
 _ROWS: Final = _DAYS + 1
 _NEVER: Final = -1
-_SCORE_MAX: Final = 1e6
-_LARGEST: Final = 1e150
 # Magnitudes are kept as logarithms in two bytes, so steep: 1% a step.
 _STEPS: Final = 64
 _NOTHING: Final = np.int16(-32768)
@@ -87,10 +87,10 @@ class Spike:
         cells: npt.NDArray[np.int64],
     ) -> None:
         """Learn that signals had one value all along; see the contract."""
-        known = where(np.abs(value) < _LARGEST)
+        known = where(np.abs(value) < LARGEST)
         slots = slots.take(known)
         state["level"][slots] = value.take(known)
-        state["cells"][slots] = np.minimum(cells.take(known), np.iinfo(np.int32).max - 1)
+        state["cells"][slots] = np.minimum(cells.take(known), CELLS_MAX)
 
     def step(
         self,
@@ -100,7 +100,7 @@ class Spike:
         value: Floats,
     ) -> Scores:
         """Score one cell, then learn from it; see the contract."""
-        usable = np.abs(value) < _LARGEST  # NaN compares as false.
+        usable = np.abs(value) < LARGEST  # NaN compares as false.
         block = span.begin_ms // _BLOCK_MS
         turned = slots.take(where(state["block"].take(slots) != block))
         if len(turned):
@@ -116,7 +116,7 @@ class Spike:
         score = np.full(len(slots), np.nan)
         with np.errstate(over="ignore"):  # A unit may be next to nothing.
             np.divide(beyond, unit, out=score, where=usable & (unit > 0))
-        score = np.minimum(np.maximum(score, -_SCORE_MAX), _SCORE_MAX)
+        score = np.minimum(np.maximum(score, -SCORE_MAX), SCORE_MAX)
         self._learn(state, slots, value, residual, usable)
         return Scores(
             score,
@@ -150,7 +150,7 @@ class Spike:
         share = 1.0 / (cells + 1)
         state["recent"][slots] = recent + np.maximum(share, 1 / self.recent_cells) * (size - recent)
         state["usual"][slots] = usual + np.maximum(share, 1 / self.usual_cells) * (size - usual)
-        state["cells"][slots] = np.minimum(cells + 1, np.iinfo(np.int32).max - 1)
+        state["cells"][slots] = np.minimum(cells + 1, CELLS_MAX)
         state["highest"][slots] = np.maximum(state["highest"].take(slots), residual)
         state["lowest"][slots] = np.minimum(state["lowest"].take(slots), residual)
         state["total"][slots] += size
