@@ -1,45 +1,44 @@
 """Bank: all channels of many signals, put on the scale of rarity, and fused per entity.
 
-A signal has a sudden channel and two slow ones. Of a slow one only escalation counts alone: what is
-rarer than anything in the last twentieth of the signal's life. That lets few through, so they
-gain a little more than a decade.
+A signal has two sudden channels, its jumps and how unlike the others one member is, and two slow
+ones. Of a slow one only escalation counts alone: what is rarer than anything in the last twentieth
+of the signal's life. That lets few through, so they gain a little more than a decade.
 
-An entity of one signal is as abnormal as that. Of several, agreement tells a fault from noise: what
-they show, from a hundred times a week on, is added up, over three cells as they don't see it at
-once; and the sum is put on the scale of rarity from its own past.
+Entities are judged by their signals that may page, on the side that matters; the others are
+evidence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from watchkeep.detectors.arrays import Arrays, Field, SlotArray, begins, where
-from watchkeep.detectors.channel import Channel, Span
+from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
+from watchkeep.detectors.channel import Channel, Scores, Span
 from watchkeep.detectors.envelope import LOOK_MS, Envelope
+from watchkeep.detectors.fusion import SUMS, Fusion
 from watchkeep.detectors.rarity import LogExponential, Pareto, Rarity
 from watchkeep.detectors.spike import Spike
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 _ESCALATES: Final = 0.05
 _ESCALATION_GAINS: Final = 1.2
 # The families share the budget; they seldom alarm together.
 _FAMILIES: Final = 0.1
-# In sums, what lasts counts a decade less, and no signal counts more than this.
+# In sums, what lasts counts a decade less.
 _LASTING_COUNTS: Final = -1.0
-_MOST: Final = 8.0
-_FROM: Final = 2.0
+MEMBER: Final = "member"
 
 _SIGNAL_FIELDS: Final = {
-    "entity": Field("i4", -1),
-    "stagger": Field("f4", 0.0),
+    "placed": Field("?", 0),
+    "side": Field("i1", 0),
     "born_ms": Field("i8", -1),
     "peak": Field("f4", -np.inf),
     "peak_ms": Field("i8", -1),
     "slow": Field("f4", np.nan),
-    "shown": Field("f4", 0.0, (2,)),
 }
 
 
@@ -65,7 +64,21 @@ PARTS: Final = (
     Part(Envelope(), _NOVEL, slow=True),
     Part(Envelope("hour", looks=12), _NOVEL, slow=True, less=0.7),
 )
-FUSED: Final = Rarity(Pareto(trust=None), block_cells=30, warm_blocks=24)
+MEMBERS: Final = Rarity(Pareto(), block_cells=30, warm_blocks=24)
+
+
+class Sighting(NamedTuple):
+    """What one channel saw in a cell.
+
+    Attributes:
+        channel: its name.
+        scores: of the signals of the call.
+        rarity: float64[n], how rare that is; NaN where nothing was looked at, or too little known.
+    """
+
+    channel: str
+    scores: Scores
+    rarity: Floats
 
 
 class Decision(NamedTuple):
@@ -73,42 +86,51 @@ class Decision(NamedTuple):
 
     Attributes:
         entity: int64[m], ascending.
-        rarity: float64[m]; NaN where there is too little past.
+        rarity: float64[m]; NaN where there is too little past, or no signal that may page.
         alone: float64[n], how rare each signal of the call is by itself; NaN likewise.
+        sightings: by channel, in the bank's order.
     """
 
     entity: SlotArray
     rarity: Floats
     alone: Floats
+    sightings: tuple[Sighting, ...]
 
 
 class Bank:
     """The state of all channels for the signals of one cluster in one shard.
 
-    It is given its parts, and the scale that the sums of entities are put on.
+    It is given its parts, the scale of how unlike members are, and that of the sums of entities.
     """
 
-    def __init__(self, parts: tuple[Part, ...] = PARTS, fused: Rarity = FUSED) -> None:
-        self._parts, self._fused_rarity = parts, fused
+    def __init__(
+        self,
+        parts: tuple[Part, ...] = PARTS,
+        sums: Rarity = SUMS,
+        members: Rarity = MEMBERS,
+    ) -> None:
+        self._parts, self._unlike = parts, members
         self._channels = [Arrays(part.channel.fields) for part in parts]
         self._tails = [Arrays(part.rarity.fields) for part in parts]
+        self._members = Arrays(members.fields)
         self._signals = Arrays(_SIGNAL_FIELDS)
-        self._entities = Arrays({**fused.fields, "signals": Field("i4", 0)})
+        self._fusion = Fusion(sums)
 
     @property
     def nbytes(self) -> int:
         """Tell how much memory the state takes."""
-        return sum(one.nbytes for one in (*self._by_signal(), self._entities))
+        return sum(state.nbytes for state in self._named().values())
 
     def _by_signal(self) -> list[Arrays]:
-        return [*self._channels, *self._tails, self._signals]
+        return [*self._channels, *self._tails, self._members, self._signals]
 
     def _named(self) -> dict[str, Arrays]:
         names = [part.channel.name for part in self._parts]
         return (
             dict(zip(names, self._channels, strict=True))
             | dict(zip((f"{name}-rarity" for name in names), self._tails, strict=True))
-            | {"signals": self._signals, "entities": self._entities}
+            | {f"{MEMBER}-rarity": self._members, "signals": self._signals}
+            | {"shares": self._fusion.signals, "entities": self._fusion.entities}
         )
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
@@ -131,20 +153,34 @@ class Bank:
                 }
             )
 
-    def place(self, slots: SlotArray, entity: SlotArray, stagger: Floats) -> None:
+    def place(
+        self,
+        slots: SlotArray,
+        entity: SlotArray,
+        stagger: Floats,
+        page: Flags | None = None,
+        side: npt.NDArray[np.int8] | None = None,
+    ) -> None:
         """Take in new signals.
 
         Args:
             slots: int64[n], theirs.
             entity: int64[n], the slots of whom they are about.
             stagger: float64[n] from 0 to 1, how far into a day each is fitted anew.
+            page: bool[n], they may page; None if all of them may.
+            side: int8[n], where: 1 above, -1 below, 0 on both sides; None for that.
         """
         for state in self._by_signal():
             state.grow(int(slots.max(initial=-1)) + 1)
-        self._entities.grow(int(entity.max(initial=-1)) + 1)
-        self._signals["entity"][slots] = entity
-        self._signals["stagger"][slots] = stagger
-        np.add.at(self._entities["signals"], entity, 1)
+        self._signals["placed"][slots] = True
+        self._signals["side"][slots] = 0 if side is None else side
+        may = np.ones(len(slots), bool) if page is None else page
+        self._fusion.place(slots, entity, stagger, may)
+
+    def seed(self, slots: SlotArray, value: Floats, cells: npt.NDArray[np.int64]) -> None:
+        """Learn that signals had one value all along; see the channels' contract."""
+        for part, state in zip(self._parts, self._channels, strict=True):
+            part.channel.seed(state, slots, value, cells)
 
     def free(self, slots: SlotArray) -> None:
         """Forget signals, and entities that have none left; what was never placed is passed over.
@@ -152,46 +188,75 @@ class Bank:
         Args:
             slots: int64[n], each once.
         """
-        entity = self._signals["entity"]
-        slots = slots[slots < len(entity)]
-        slots = slots[entity.take(slots) >= 0]
-        left = entity.take(slots)
-        np.subtract.at(self._entities["signals"], left, 1)
-        self._entities.reset(left[self._entities["signals"].take(left) == 0])
+        placed = self._signals["placed"]
+        slots = slots[slots < len(placed)]
+        slots = slots[placed.take(slots)]
+        self._fusion.free(slots)
         for state in self._by_signal():
             state.reset(slots)
 
-    def step(self, span: Span, slots: SlotArray, value: Floats) -> Decision:
+    def step(
+        self,
+        span: Span,
+        slots: SlotArray,
+        value: Floats,
+        members: Scores | None = None,
+        *,
+        sums: bool = True,
+    ) -> Decision:
         """Score a cell of signals, and tell how rare it is for their entities.
 
         Args:
             span: where the cell lies.
             slots: int64[n], each once.
             value: float64[n]; NaN for those without one.
+            members: how unlike the others the farthest member of each is; None if nobody looked.
+            sums: the cell is one of those in which an entity's signals are added up.
         """
-        sudden, slow = self._rarities(span, slots, value)
+        side = self._signals["side"].take(slots)
+        sightings, sudden, slow = [], np.full(len(slots), np.nan), np.full(len(slots), np.nan)
+        for part, sighting in self._sighted(span, slots, value, members):
+            sightings.append(sighting)
+            matters = (side == 0) | (np.sign(sighting.scores.score) == side)
+            family = slow if part is not None and part.slow else sudden
+            np.fmax(family, np.where(matters, sighting.rarity, np.nan), out=family)
         escalated = self._escalated(span.begin_ms, slots, slow)
-        alone = np.fmax(sudden, escalated + _ESCALATION_GAINS)
-        alone -= _FAMILIES
+        alone = np.fmax(sudden, escalated + _ESCALATION_GAINS) - _FAMILIES
         known = where(~np.isnan(slow))
         self._signals["slow"][slots.take(known)] = slow.take(known)
         lasting = self._signals["slow"].take(slots) + _LASTING_COUNTS
-        shown = self._shown(slots, np.fmax(sudden, lasting))
-        return self._fused(span, slots, alone, shown)
+        fused = self._fusion.step(span, slots, alone, np.fmax(sudden, lasting), sums=sums)
+        return Decision(*fused, alone, tuple(sightings))
 
-    def _rarities(self, span: Span, slots: SlotArray, value: Floats) -> tuple[Floats, Floats]:
-        """Tell how rare the signals are to the sudden channels and to the slow ones."""
-        stagger = self._signals["stagger"].take(slots).astype(np.float64)
+    def _sighted(
+        self, span: Span, slots: SlotArray, value: Floats, members: Scores | None
+    ) -> Iterator[tuple[Part | None, Sighting]]:
+        """Tell what each channel sees, and how rare that is."""
+        stagger = self._fusion.signals["stagger"].take(slots).astype(np.float64)
         look = span._replace(step_ms=max(span.step_ms, LOOK_MS))
-        sudden, slow = np.full(len(slots), np.nan), np.full(len(slots), np.nan)
         for part, state, tails in zip(self._parts, self._channels, self._tails, strict=True):
             scores = part.channel.step(state, slots, span, value)
             apart = look if part.slow else span
             found = part.rarity.step(tails, slots, apart, scores.score, stagger)
             found = np.where(scores.warmup >= 1, found - part.less, np.nan)
-            family = slow if part.slow else sudden
-            np.fmax(family, found, out=family)
-        return sudden, slow
+            yield part, Sighting(part.channel.name, scores, found)
+        if members is not None:
+            found = self._unlike.step(self._members, slots, span, members.score, stagger)
+            yield None, Sighting(MEMBER, members, found)
+
+    def levels(self, channel: str, slots: SlotArray, rarity: float) -> Floats:
+        """Find the scores from which on a channel finds signals so rare; NaN where it can't.
+
+        Args:
+            channel: its name.
+            slots: int64[n].
+            rarity: of its sightings.
+        """
+        if channel == MEMBER:
+            return self._unlike.level(self._members, slots, rarity)
+        at = [part.channel.name for part in self._parts].index(channel)
+        part = self._parts[at]
+        return part.rarity.level(self._tails[at], slots, rarity + part.less)
 
     def _escalated(self, time_ms: int, slots: SlotArray, rarity: Floats) -> Floats:
         """Keep what is rarer than anything in the last part of a signal's life; the rest is NaN."""
@@ -213,29 +278,3 @@ class Bank:
         at = slots.take(renewed)
         signals["peak"][at], signals["peak_ms"][at] = rarity.take(renewed), time_ms
         return np.where(rises, rarity, np.nan)
-
-    def _shown(self, slots: SlotArray, rarity: Floats) -> Floats:
-        """Tell what signals add to their entities: the most of this cell and the two before."""
-        shown = np.fmax(np.minimum(rarity, _MOST) + _FROM, 0.0)
-        before = self._signals["shown"][slots]
-        self._signals["shown"][slots, 0] = shown
-        self._signals["shown"][slots, 1] = before[:, 0]
-        most: Floats = np.maximum(shown, np.maximum(before[:, 0], before[:, 1]))
-        return most
-
-    def _fused(self, span: Span, slots: SlotArray, alone: Floats, shown: Floats) -> Decision:
-        entity = self._signals["entity"].take(slots)
-        # Sums depend on the order of what is added, so it is that of the slots.
-        order = np.lexsort((slots, entity))
-        entity = entity.take(order)
-        firsts = where(begins(entity))
-        ids = entity.take(firsts).astype(np.int64)
-        rarity = np.fmax.reduceat(alone.take(order), firsts)
-        several = where(self._entities["signals"].take(ids) > 1)
-        if len(several):
-            total = np.add.reduceat(shown.take(order), firsts).take(several)
-            stagger = self._signals["stagger"].take(slots.take(order).take(firsts)).take(several)
-            rarity[several] = self._fused_rarity.step(
-                self._entities, ids.take(several), span, total, stagger.astype(np.float64)
-            )
-        return Decision(ids, rarity, alone)

@@ -17,10 +17,14 @@ from watchkeep.detectors.arrays import Arrays, Field, SlotArray
 
 
 class Span(NamedTuple):
-    """Where a cell lies in time: it begins at `begin_ms`, and is `step_ms` wide."""
+    """Where a cell lies in time: it begins at `begin_ms`, and is `step_ms` wide.
+
+    Of one that doesn't teach, nothing is kept that tells what is usual: it is of a holiday.
+    """
 
     begin_ms: int
     step_ms: int
+    teaches: bool = True
 
     @property
     def end_ms(self) -> int:
@@ -37,6 +41,7 @@ class Scores(NamedTuple):
         spread: float64, one unit of the score in the unit of the signal.
         warmup: float64, from 0 (new) to 1 (warm).
         low, high: float64, between which the score is 0; None where that is `expected` alone.
+        observed: float64, what was looked at; NaN where nothing was, None where it is the value.
     """
 
     score: npt.NDArray[np.float64]
@@ -45,6 +50,16 @@ class Scores(NamedTuple):
     warmup: npt.NDArray[np.float64]
     low: npt.NDArray[np.float64] | None = None
     high: npt.NDArray[np.float64] | None = None
+    observed: npt.NDArray[np.float64] | None = None
+
+    def band(
+        self, rows: SlotArray, score: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Give the values between which some rows' scores are no farther off than `score`."""
+        low = self.expected if self.low is None else self.low
+        high = self.expected if self.high is None else self.high
+        away = score * self.spread.take(rows)
+        return low.take(rows) - away, high.take(rows) + away
 
 
 class Channel(Protocol):

@@ -106,7 +106,8 @@ class Envelope:
         if len(turned):
             _look_up(state, turned, block)
         self._score(state, taken, seen, scores, usable)
-        _learn(state, taken, block, seen)
+        if span.teaches:
+            _learn(state, taken, block, seen)
         return scores
 
     def _averaged(
@@ -142,6 +143,8 @@ class Envelope:
         scores.spread[at] = np.where(unit > 0, unit, np.nan)
         assert scores.low is not None
         assert scores.high is not None
+        assert scores.observed is not None
+        scores.observed[at] = seen
         scores.low[at], scores.high[at] = np.where(known, (low, high), np.nan)
 
 

@@ -35,6 +35,8 @@ _BINS: Final = 97
 _NEVER: Final = -1
 # What fits into four bytes, with room.
 _LARGEST: Final = 1e30
+# What an exponential takes.
+_DECAY_MAX: Final = 80.0
 # Weights of what is new grow instead of what is old fading; beyond this all are scaled down.
 _WEIGHT_MAX: Final = 1e6
 
@@ -128,6 +130,10 @@ class Tail(Protocol):
         """Put scores on the scale: float64[n] from sizes of 0 and more."""
         ...
 
+    def level(self, rarity: float, fitted: Fitted) -> Floats:
+        """Find the sizes from which on scores are so rare; at least where tails begin."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Pareto:
@@ -188,6 +194,17 @@ class Pareto:
         found: Floats = (decay - np.log(weekly)) / np.log(10) + below
         return found
 
+    def level(self, rarity: float, fitted: Fitted) -> Floats:
+        """Find the sizes of a rarity; see the contract."""
+        begin, scale, weekly, known = fitted
+        decay = np.maximum(rarity * np.log(10) + np.log(weekly), 0.0)
+        with np.errstate(over="ignore"):
+            if self.trust:
+                decay = known * np.expm1(np.minimum(decay / known, _DECAY_MAX))
+            beyond = scale / self.shape * np.expm1(np.minimum(self.shape * decay, _DECAY_MAX))
+        size: Floats = np.minimum(begin + beyond, _LARGEST)
+        return size
+
 
 @dataclass(frozen=True, slots=True)
 class LogExponential:
@@ -227,6 +244,13 @@ class LogExponential:
             beyond = np.log(np.maximum(size, first) / np.maximum(begin, first)) / scale
         found: Floats = (np.where(beyond > 0, beyond, -np.log(10)) - np.log(weekly)) / np.log(10)
         return found
+
+    def level(self, rarity: float, fitted: Fitted) -> Floats:
+        """Find the sizes of a rarity; see the contract."""
+        begin, scale, weekly, _ = fitted
+        beyond = np.maximum(rarity * np.log(10) + np.log(weekly), 0.0) * scale
+        size: Floats = np.maximum(begin, self.bins.first) * np.exp(np.minimum(beyond, _DECAY_MAX))
+        return np.minimum(size, _LARGEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,14 +304,22 @@ class Rarity:
 
         """
         size = np.minimum(np.abs(score), _LARGEST)
-        fitted = Fitted(*(state[name].take(slots).astype(np.float64) for name in Fitted._fields))
+        fitted = _fitted(state, slots)
         warm = where((fitted.weekly > 0) & ~np.isnan(size))
         rarity = np.full(len(slots), np.nan)
         rarity[warm] = self.tail.rarity(
             size.take(warm), Fitted(*(column.take(warm) for column in fitted))
         )
-        self._learn(state, slots, span, size, stagger)
+        if span.teaches:
+            self._learn(state, slots, span, size, stagger)
         return rarity
+
+    def level(self, state: Arrays, slots: SlotArray, rarity: float) -> Floats:
+        """Find the scores from which on they are so rare: float64[n]; NaN where it isn't known."""
+        fitted = _fitted(state, slots)
+        warm = fitted.weekly > 0
+        safe = fitted._replace(weekly=np.where(warm, fitted.weekly, 1.0))
+        return np.where(warm, self.tail.level(rarity, safe), np.nan)
 
     def _learn(
         self, state: Arrays, slots: SlotArray, span: Span, size: Floats, stagger: Floats
@@ -330,3 +362,7 @@ class Rarity:
         first = state["refit_ms"].take(slots) == _NEVER
         wait_ms = np.where(first, self.refit_ms * stagger, self.refit_ms)
         state["refit_ms"][slots] = span.begin_ms + wait_ms.astype(np.int64)
+
+
+def _fitted(state: Arrays, slots: SlotArray) -> Fitted:
+    return Fitted(*(state[name].take(slots).astype(np.float64) for name in Fitted._fields))

@@ -117,7 +117,9 @@ class Spike:
         with np.errstate(over="ignore"):  # A unit may be next to nothing.
             np.divide(beyond, unit, out=score, where=usable & (unit > 0))
         score = np.minimum(np.maximum(score, -SCORE_MAX), SCORE_MAX)
-        self._learn(state, slots, value, residual, usable)
+        at = where(usable)
+        taken, residual = slots.take(at), residual.take(at)
+        self._learn(state, taken, value.take(at), residual, teaches=span.teaches)
         return Scores(
             score,
             expected=np.where(cells > 0, level, np.nan),
@@ -133,14 +135,15 @@ class Spike:
         slots: SlotArray,
         value: Floats,
         residual: Floats,
-        usable: npt.NDArray[np.bool_],
+        *,
+        teaches: bool,
     ) -> None:
-        if np.count_nonzero(usable) < len(slots):
-            at = where(usable)
-            slots, value, residual = slots.take(at), value.take(at), residual.take(at)
         cells = state["cells"].take(slots)
         level = state["level"].take(slots)
         state["level"][slots] = np.where(cells > 0, level + self.weight * residual, value)
+        if not teaches:
+            state["cells"][slots] = np.maximum(cells, 1)
+            return
         recent, usual = state["recent"].take(slots), state["usual"].take(slots)
         size = np.abs(residual)
         limit = np.where((cells >= _NORMAL_CELLS) & (recent + usual > 0), self.clip, np.inf)

@@ -1,0 +1,145 @@
+"""Fusion: from how rare an entity's signals are to how rare the entity is.
+
+An entity of one signal is as abnormal as that. Of several, agreement tells a fault from noise: what
+they show, from a hundred times a week on, is added up, over three cells as they don't see it at
+once; and the sum is put on the scale of rarity from its own past. Sums are told in units of what
+signals usually add, so that a signal more or less doesn't move their scale.
+
+While a sum's past is too short, an entity is as abnormal as its farthest signal, which counts less
+the more signals could have been it.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from watchkeep.detectors.arrays import Arrays, Field, SlotArray, begins, where
+from watchkeep.detectors.channel import Span
+from watchkeep.detectors.rarity import Pareto, Rarity
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+# No signal counts more than this in a sum.
+_MOST: Final = 8.0
+_FROM: Final = 2.0
+# What a signal usually adds, and its square: of one that is as often rare as its rarity says, and
+# so many cells count for it until it is known.
+_ADDS: Final = 0.02
+_ADDS_SQUARED: Final = 0.02
+_ADDS_CELLS: Final = 1_440
+_MEMORY_CELLS: Final = 20_160
+
+SUMS: Final = Rarity(Pareto(trust=None), block_cells=30, warm_blocks=24)
+
+_SIGNALS: Final = {
+    "entity": Field("i4", -1),
+    "stagger": Field("f4", 0.0),
+    "page": Field("?", 0),
+    "shown": Field("f4", 0.0, (2,)),
+    "cells": Field("i4", 0),
+    "adds": Field("f4", _ADDS),
+    "adds_squared": Field("f4", _ADDS_SQUARED),
+}
+
+
+class Fused(NamedTuple):
+    """How rare entities are.
+
+    Attributes:
+        entity: int64[m], ascending.
+        rarity: float64[m]; NaN where there is too little past, or no signal that may page.
+    """
+
+    entity: SlotArray
+    rarity: Floats
+
+
+class Fusion:
+    """What is known of signals' shares in their entities, and of the entities' sums.
+
+    Attributes:
+        signals, entities: its columns.
+    """
+
+    def __init__(self, sums: Rarity = SUMS) -> None:
+        self._sums = sums
+        self.signals = Arrays(_SIGNALS)
+        self.entities = Arrays({**sums.fields, "signals": Field("i4", 0)})
+
+    def place(self, slots: SlotArray, entity: SlotArray, stagger: Floats, page: Flags) -> None:
+        """Take in new signals; see `Bank.place`."""
+        self.signals.grow(int(slots.max(initial=-1)) + 1)
+        self.entities.grow(int(entity.max(initial=-1)) + 1)
+        self.signals["entity"][slots] = entity
+        self.signals["stagger"][slots] = stagger
+        self.signals["page"][slots] = page
+        np.add.at(self.entities["signals"], entity[page], 1)
+
+    def free(self, slots: SlotArray) -> None:
+        """Forget signals that were placed, and the sums of entities that may not page any more."""
+        left = self.signals["entity"].take(slots[self.signals["page"].take(slots)])
+        np.subtract.at(self.entities["signals"], left, 1)
+        self.entities.reset(left[self.entities["signals"].take(left) == 0])
+        self.signals.reset(slots)
+
+    def step(
+        self, span: Span, slots: SlotArray, alone: Floats, lasting: Floats, *, sums: bool
+    ) -> Fused:
+        """Tell how rare a cell is for entities.
+
+        Args:
+            span: where the cell lies.
+            slots: int64[n], each once.
+            alone: float64[n], how rare each signal is by itself; NaN where that isn't known.
+            lasting: float64[n], how rare in sums.
+            sums: the cell is one of those in which signals are added up.
+        """
+        signals = self.signals
+        entity, page = signals["entity"].take(slots), signals["page"].take(slots)
+        shown = self._shown(slots, lasting)
+        # Sums depend on the order of what is added, so it is that of the slots.
+        order = np.lexsort((slots, entity))
+        firsts = where(begins(entity.take(order)))
+        ids = entity.take(order.take(firsts)).astype(np.int64)
+        rarity = np.fmax.reduceat(np.where(page, alone, np.nan).take(order), firsts)
+        count = self.entities["signals"].take(ids)
+        several = where(count > 1)
+        if len(several):
+            rarity[several] -= np.log10(count.take(several))
+        if sums and len(several):
+            adds = np.where(page, (shown, *self._usual(slots)), 0.0).take(order, axis=1)
+            total, usual, varies = np.add.reduceat(adds, firsts, axis=1)[:, several]
+            stagger = signals["stagger"].take(slots.take(order.take(firsts))).take(several)
+            beyond = np.maximum(total - usual, 0.0) / np.sqrt(np.maximum(varies, _ADDS_SQUARED))
+            known = self._sums.step(
+                self.entities, ids.take(several), span, beyond, stagger.astype(np.float64)
+            )
+            rarity[several] = np.where(np.isnan(known), rarity[several], known)
+        if sums and span.teaches:
+            self._learn(slots, shown)
+        return Fused(ids, rarity)
+
+    def _shown(self, slots: SlotArray, rarity: Floats) -> Floats:
+        """Tell what signals add to their entities: the most of this cell and the two before."""
+        shown = np.fmax(np.minimum(rarity, _MOST) + _FROM, 0.0)
+        before = self.signals["shown"][slots]
+        self.signals["shown"][slots, 0] = shown
+        self.signals["shown"][slots, 1] = before[:, 0]
+        most: Floats = np.maximum(shown, np.maximum(before[:, 0], before[:, 1]))
+        return most
+
+    def _usual(self, slots: SlotArray) -> tuple[Floats, Floats]:
+        """Tell what signals usually add, and how much that varies: its square."""
+        adds = self.signals["adds"].take(slots).astype(np.float64)
+        return adds, self.signals["adds_squared"].take(slots) - adds * adds
+
+    def _learn(self, slots: SlotArray, shown: Floats) -> None:
+        """Learn what signals usually add."""
+        cells = self.signals["cells"].take(slots)
+        share = 1 / np.minimum(cells + _ADDS_CELLS, _MEMORY_CELLS)
+        for name, value in (("adds", shown), ("adds_squared", shown * shown)):
+            column = self.signals[name]
+            column[slots] = column.take(slots) + share * (value - column.take(slots))
+        self.signals["cells"][slots] = np.minimum(cells + 1, _MEMORY_CELLS)
