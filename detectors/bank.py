@@ -221,6 +221,9 @@ class Bank:
             family = slow if part is not None and part.slow else sudden
             np.fmax(family, np.where(matters, sighting.rarity, np.nan), out=family)
         escalated = self._escalated(span.begin_ms, slots, slow)
+        for sighting, part in zip(sightings, self._parts, strict=False):
+            if part.slow:
+                sighting.rarity[~np.isnan(escalated)] += _ESCALATION_GAINS
         alone = np.fmax(sudden, escalated + _ESCALATION_GAINS) - _FAMILIES
         known = where(~np.isnan(slow))
         self._signals["slow"][slots.take(known)] = slow.take(known)
@@ -236,13 +239,21 @@ class Bank:
         look = span._replace(step_ms=max(span.step_ms, LOOK_MS))
         for part, state, tails in zip(self._parts, self._channels, self._tails, strict=True):
             scores = part.channel.step(state, slots, span, value)
-            apart = look if part.slow else span
-            found = part.rarity.step(tails, slots, apart, scores.score, stagger)
-            found = np.where(scores.warmup >= 1, found - part.less, np.nan)
+            found = np.full(len(slots), np.nan)
+            # Most cells lie between two looks.
+            if not part.slow or span.end_ms // LOOK_MS > span.begin_ms // LOOK_MS:
+                apart = look if part.slow else span
+                found = part.rarity.step(tails, slots, apart, scores.score, stagger)
+                found = np.where(scores.warmup >= 1, found - part.less, np.nan)
             yield part, Sighting(part.channel.name, scores, found)
         if members is not None:
             found = self._unlike.step(self._members, slots, span, members.score, stagger)
             yield None, Sighting(MEMBER, members, found)
+
+    def warmup(self, slots: SlotArray) -> Floats:
+        """Tell how much of the past that the first channel's rarities need is there, up to 1."""
+        part, tails = self._parts[0], self._tails[0]
+        return part.rarity.warmup(tails, slots)
 
     def levels(self, channel: str, slots: SlotArray, rarity: float) -> Floats:
         """Find the scores from which on a channel finds signals so rare; NaN where it can't.
@@ -256,7 +267,8 @@ class Bank:
             return self._unlike.level(self._members, slots, rarity)
         at = [part.channel.name for part in self._parts].index(channel)
         part = self._parts[at]
-        return part.rarity.level(self._tails[at], slots, rarity + part.less)
+        gains = _ESCALATION_GAINS if part.slow else 0.0
+        return part.rarity.level(self._tails[at], slots, rarity + part.less - gains)
 
     def _escalated(self, time_ms: int, slots: SlotArray, rarity: Floats) -> Floats:
         """Keep what is rarer than anything in the last part of a signal's life; the rest is NaN."""

@@ -24,12 +24,9 @@ Flags = npt.NDArray[np.bool_]
 # No signal counts more than this in a sum.
 _MOST: Final = 8.0
 _FROM: Final = 2.0
-# What a signal usually adds, and its square: of one that is as often rare as its rarity says, and
-# so many cells count for it until it is known.
-_ADDS: Final = 0.02
-_ADDS_SQUARED: Final = 0.02
-_ADDS_CELLS: Final = 1_440
-_MEMORY_CELLS: Final = 20_160
+# What a signal adds on average, and how much that varies, squared: measured on calm servers.
+_ADDS: Final = 0.01
+_VARIES: Final = 0.025
 
 SUMS: Final = Rarity(Pareto(trust=None), block_cells=30, warm_blocks=24)
 
@@ -38,9 +35,6 @@ _SIGNALS: Final = {
     "stagger": Field("f4", 0.0),
     "page": Field("?", 0),
     "shown": Field("f4", 0.0, (2,)),
-    "cells": Field("i4", 0),
-    "adds": Field("f4", _ADDS),
-    "adds_squared": Field("f4", _ADDS_SQUARED),
 }
 
 
@@ -109,16 +103,20 @@ class Fusion:
         if len(several):
             rarity[several] -= np.log10(count.take(several))
         if sums and len(several):
-            adds = np.where(page, (shown, *self._usual(slots)), 0.0).take(order, axis=1)
-            total, usual, varies = np.add.reduceat(adds, firsts, axis=1)[:, several]
+            known = page & ~np.isnan(lasting)
+            adds = np.where(known, (shown, known), 0.0).take(order, axis=1)
+            total, signals_known = np.add.reduceat(adds, firsts, axis=1)[:, several]
+            signals_known = np.maximum(signals_known, 1.0)
+            beyond = np.maximum(total - _ADDS * signals_known, 0.0)
             stagger = signals["stagger"].take(slots.take(order.take(firsts))).take(several)
-            beyond = np.maximum(total - usual, 0.0) / np.sqrt(np.maximum(varies, _ADDS_SQUARED))
-            known = self._sums.step(
-                self.entities, ids.take(several), span, beyond, stagger.astype(np.float64)
+            told = self._sums.step(
+                self.entities,
+                ids.take(several),
+                span,
+                beyond / np.sqrt(_VARIES * signals_known),
+                stagger.astype(np.float64),
             )
-            rarity[several] = np.where(np.isnan(known), rarity[several], known)
-        if sums and span.teaches:
-            self._learn(slots, shown)
+            rarity[several] = np.where(np.isnan(told), rarity[several], told)
         return Fused(ids, rarity)
 
     def _shown(self, slots: SlotArray, rarity: Floats) -> Floats:
@@ -129,17 +127,3 @@ class Fusion:
         self.signals["shown"][slots, 1] = before[:, 0]
         most: Floats = np.maximum(shown, np.maximum(before[:, 0], before[:, 1]))
         return most
-
-    def _usual(self, slots: SlotArray) -> tuple[Floats, Floats]:
-        """Tell what signals usually add, and how much that varies: its square."""
-        adds = self.signals["adds"].take(slots).astype(np.float64)
-        return adds, self.signals["adds_squared"].take(slots) - adds * adds
-
-    def _learn(self, slots: SlotArray, shown: Floats) -> None:
-        """Learn what signals usually add."""
-        cells = self.signals["cells"].take(slots)
-        share = 1 / np.minimum(cells + _ADDS_CELLS, _MEMORY_CELLS)
-        for name, value in (("adds", shown), ("adds_squared", shown * shown)):
-            column = self.signals[name]
-            column[slots] = column.take(slots) + share * (value - column.take(slots))
-        self.signals["cells"][slots] = np.minimum(cells + 1, _MEMORY_CELLS)

@@ -314,6 +314,11 @@ class Rarity:
             self._learn(state, slots, span, size, stagger)
         return rarity
 
+    def warmup(self, state: Arrays, slots: SlotArray) -> Floats:
+        """Tell how much of the past that is needed there is: float64[n] up to 1."""
+        share: Floats = np.minimum(state["count"].take(slots) / self.warm_blocks, 1.0)
+        return share
+
     def level(self, state: Arrays, slots: SlotArray, rarity: float) -> Floats:
         """Find the scores from which on they are so rare: float64[n]; NaN where it isn't known."""
         fitted = _fitted(state, slots)

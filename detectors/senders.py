@@ -20,6 +20,8 @@ _REVISION_MS: Final = 600_000
 _FORGOTTEN_MS: Final = 86_400_000
 _LOOK_MS: Final = 10_000
 _SIGNAL: Final = "watchkeep_sender_silence_seconds"
+# Where that is among what is rare: no question of how often.
+_RARITY: Final = 3.0
 _REASON: Final = "nothing comes from it any more"
 _UNNAMED: Final = "prometheus"
 
@@ -90,7 +92,6 @@ class Senders:
         window.revision += 1
         window.told_ms = tick_ms
         closed = state is WindowState.CLOSED
-        strength = 2 * self._settings.threshold_sigma
         silent_s = (tick_ms - window.since_ms) / 1000
         evidence = Evidence(
             signal=_SIGNAL,
@@ -103,12 +104,12 @@ class Senders:
             expected=0.0,
             low=0.0,
             high=_SILENT_MS / 1000,
-            score=0.0 if closed else strength,
-            threshold=self._settings.threshold_sigma,
+            score=0.0 if closed else _RARITY,
+            threshold=self._settings.opens_at(entity),
             since_ms=window.since_ms,
             peak=silent_s,
             peak_ms=tick_ms,
-            peak_score=strength,
+            peak_score=_RARITY,
             members=0,
             reason=_REASON,
         )
@@ -123,7 +124,7 @@ class Senders:
             ended_ms=tick_ms if closed else None,
             settings=self._settings.version,
             backlog=False,
-            strength=strength,
+            strength=_RARITY,
             evidence=(evidence,),
         )
 

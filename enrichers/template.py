@@ -9,8 +9,8 @@ from typing import Final
 
 from watchkeep.schemas.alert import Alert, AlertState, Explanation, Incident
 from watchkeep.schemas.entity import Entity
-from watchkeep.schemas.text import clock_time, duration, plain
-from watchkeep.schemas.window import Direction, Evidence
+from watchkeep.schemas.text import clock_time, duration, how_often, plain
+from watchkeep.schemas.window import Evidence
 
 LINES_MAX: Final = 8
 
@@ -146,8 +146,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _strength(evidence: Evidence) -> str:
-    side = "above" if evidence.direction is Direction.ABOVE else "below"
-    return f"{abs(evidence.peak_score):.0f} standard deviations {side} the recent mean"
+    return how_often(evidence.peak_score)
 
 
 def _do(count: int) -> str:

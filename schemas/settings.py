@@ -1,17 +1,24 @@
 """Every setting, with its default and what it is for: the keys of `watchkeep.toml`."""
 
+import math
+from datetime import date
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from watchkeep.schemas.entity import DEFAULT_RULES, EntityRule
 from watchkeep.schemas.signal_rules import SignalRule
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
+Budget = Annotated[float, Field(ge=0.01, le=100)]
 
+# Settings of detection that decide what is told, and leave what is known as it is.
+_DECIDE: Final = {"budget", "budgets", "excluded_days", "time_zone"}
 
 _MONITORED = ("detect", "incidents", "notify")
 
@@ -92,9 +99,37 @@ class Entities(Section):
     )
 
 
-class Detect(Section):
-    """What is abnormal. Provisional: thresholds in sigma, until the budget replaces them."""
+class BudgetRule(Section):
+    """A budget of its own for some entities."""
 
+    entity: str = Field(
+        min_length=1,
+        description="kind/cluster/namespace/name, where * stands for anything: "
+        "workload/*/payments/*",
+    )
+    budget: Budget = Field(description="false alerts a week that a person accepts of each of them")
+
+
+class Detect(Section):
+    """What is watched, and what is abnormal."""
+
+    budget: Budget = Field(
+        default=1.0,
+        description="false alerts that a person accepts of an entity a week: the one setting of "
+        "detection",
+    )
+    budgets: tuple[BudgetRule, ...] = Field(
+        default=(),
+        description="[[detect.budgets]]: entity and budget; the first that fits an entity counts",
+    )
+    excluded_days: tuple[date, ...] = Field(
+        default=(), description="holidays and the like, as 2026-12-25: they teach nothing"
+    )
+    time_zone: str = Field(default="UTC", description="where those days begin, as Europe/Berlin")
+    cool_down_s: Seconds = Field(
+        default=1_800.0,
+        description="after a window, only what is stronger or new opens another for so long",
+    )
     step_s: int = Field(
         default=60,
         ge=1,
@@ -129,16 +164,6 @@ class Detect(Section):
         description="[[detect.rules]]: what is watched, how, and what may page; tried before the "
         "shipped ones",
     )
-    memory_cells: int = Field(
-        default=60, ge=2, description="memory of the running mean and variance, in cells"
-    )
-    warmup_cells: int = Field(
-        default=60, ge=2, description="cells before a signal may open a window"
-    )
-    threshold_sigma: float = Field(default=6.0, gt=0, description="how far from the mean is far")
-    open_cells: int = Field(
-        default=3, ge=1, description="abnormal cells in a row that open a window"
-    )
     close_cells: int = Field(
         default=5, ge=1, description="calm cells in a row that close the window"
     )
@@ -146,10 +171,32 @@ class Detect(Section):
         default=180.0, description="time between two snapshots of a shard's state"
     )
 
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{name!r} is no time zone; Europe/Berlin is one") from error
+        return name
+
     @property
     def version(self) -> str:
         """Name these settings: part of every window's identity."""
-        return xxhash.xxh3_64_hexdigest(self.model_dump_json(exclude={"snapshot_s"}).encode())[:8]
+        return self._named({"snapshot_s"})
+
+    @property
+    def state_version(self) -> str:
+        """Name what shapes the state; where only the rest differs, it is taken over."""
+        return self._named({"snapshot_s", "cool_down_s", "close_cells", *_DECIDE})
+
+    def _named(self, without: set[str]) -> str:
+        return xxhash.xxh3_64_hexdigest(self.model_dump_json(exclude=without).encode())[:8]
+
+    def opens_at(self, entity: str) -> float:
+        """Tell from which rarity on a window opens for the entity of a key."""
+        fitting = (rule.budget for rule in self.budgets if fnmatchcase(entity, rule.entity))
+        return -math.log10(next(fitting, self.budget))
 
 
 class Notify(Section):

@@ -35,3 +35,27 @@ def duration(seconds: float) -> str:
 def iso_time(time_ms: int) -> str:
     """Write a time for machines: RFC 3339 in UTC."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+
+
+def how_often(rarity: float) -> str:
+    """Say how rare something is: ``about once in 3 months``.
+
+    Args:
+        rarity: minus log10 of how often a week it is expected.
+    """
+    weeks = 10.0**rarity
+    if weeks < 1 / 20:
+        return "nothing unusual"
+    for unit, unit_weeks, most in _SPANS:
+        count = weeks / unit_weeks
+        if count < 1 / 1.5:
+            return f"seen about {1 / count:.0f} times a {unit}"
+        if count < 1.5:
+            return f"seen about once a {unit}"
+        if count < most:
+            return f"seen about once in {count:.0f} {unit}s"
+    return "seen less than once in 10 years"
+
+
+# A unit, its length in weeks, and up to how many of them are told.
+_SPANS: Final = (("week", 1.0, 6.0), ("month", 4.35, 18.0), ("year", 52.2, 10.0))

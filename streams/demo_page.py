@@ -26,7 +26,6 @@ _FAULT: Final = "#b3261e"
 _CALM: Final = "#6b7c8c"
 _LINE: Final = "#1f5f99"
 _SHOWN: Final = 3
-_BAND: Final = 3.0
 
 Time = TypeVar("Time", float, Floats)
 
@@ -159,10 +158,7 @@ def _plot(finding: Finding, curves: Sequence[Curve]) -> str:
     figure, axes = _figure(len(chosen), 1.55 * len(chosen) + 0.3)
     for plot, curve in zip(axes, chosen, strict=True):
         times = _date(curve.at_ms)
-        band = _BAND * curve.spread
-        plot.fill_between(
-            times, curve.expected - band, curve.expected + band, color=_LINE, alpha=0.15, lw=0
-        )
+        plot.fill_between(times, curve.low, curve.high, color=_LINE, alpha=0.15, lw=0)
         plot.plot(times, curve.value, color=_LINE, lw=1.1)
         colour = _FAULT if truth.fault else _CALM
         plot.axvspan(_date(truth.onset_ms), _date(truth.end_ms), color=colour, alpha=0.12, lw=0)
@@ -180,9 +176,9 @@ def telling(curves: Sequence[Curve], begin_ms: int, end_ms: int) -> list[Curve]:
     strength: dict[str, tuple[float, Curve]] = {}
     for curve in curves:
         during = (curve.at_ms >= begin_ms) & (curve.at_ms < end_ms)
-        scores = np.abs(curve.score[during & np.isfinite(curve.score)])
-        peak = float(scores.max()) if len(scores) else 0.0
-        if peak > strength.get(curve.metric, (-1.0, curve))[0]:
+        told = curve.alone[during & np.isfinite(curve.alone)]
+        peak = float(told.max()) if len(told) else -np.inf
+        if curve.metric not in strength or peak > strength[curve.metric][0]:
             strength[curve.metric] = (peak, curve)
     ranked = sorted(strength.values(), key=lambda pair: (-pair[0], pair[1].metric))
     return [curve for _, curve in ranked[:_SHOWN]]

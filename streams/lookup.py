@@ -32,13 +32,19 @@ class Count(NamedTuple):
 
 
 class LastCell(NamedTuple):
-    """The last cell of a signal that was stored; see `stores.Rollups`. None where that has NaN."""
+    """The last cell of a signal that was stored; see `stores.Rollups`. None where that has NaN.
+
+    Attributes:
+        alone: how rare it was to the channel that found it rarest.
+    """
 
     at_ms: int
     value: float
     expected: float | None
-    spread: float | None
-    score: float | None
+    low: float | None
+    high: float | None
+    alone: float | None
+    rarity: float | None
     threshold: float | None
     warmup: float
 

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
+
 from watchkeep.streams.catalogue import Catalogue, DroppedRow, RefusalRow, SenderRow
 from watchkeep.streams.lookup import Count, Heard, LastCell, Watched, by_name
 from watchkeep.streams.ports import Clock
@@ -32,17 +34,22 @@ class MemoryCatalogue:
     def _note(self, batch: Rollups) -> None:
         """Take note of names and of the last cells."""
         self.signals.update({signal.signal_id: signal for signal in batch.signals})
-        columns = (batch.expected, batch.spread, batch.score, batch.threshold)
+        alone = np.fmax.reduce(list(batch.channels.values()))
+        columns = np.stack(
+            [batch.expected, batch.low, batch.high, alone, batch.rarity, batch.threshold], axis=1
+        )
         for n, signal_id in enumerate(batch.signal_id.tolist()):
             at_ms = int(batch.at_ms[n])
             if signal_id not in self._last or self._last[signal_id].at_ms <= at_ms:
-                expected, spread, score, threshold = (known(float(c[n])) for c in columns)
+                expected, low, high, alone, rarity, threshold = map(known, columns[n].tolist())
                 self._last[signal_id] = LastCell(
                     at_ms,
                     float(batch.value[n]),
                     expected,
-                    spread,
-                    score,
+                    low,
+                    high,
+                    alone,
+                    rarity,
                     threshold,
                     float(batch.warmup[n]),
                 )

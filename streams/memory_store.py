@@ -100,7 +100,7 @@ class MemoryStore(MemoryCatalogue):
         for batch in batches:
             self._note(batch)
             keys = zip(batch.signal_id.tolist(), batch.at_ms.tolist(), strict=True)
-            columns = (batch.value, batch.expected, batch.score)
+            columns = (batch.value, batch.expected, batch.rarity)
             rows = zip(*(column.tolist() for column in columns), strict=True)
             self.rollups.update(zip(keys, rows, strict=True))
 

@@ -115,7 +115,7 @@ async def _loaded(
     except DecodeError as error:
         log.warning("shard %d starts cold: %s", number, error)
         return Shard(settings, number), [ColdStart(shard=number)]
-    if claim.settings != settings.version:
+    if claim.settings != settings.state_version:
         log.warning("shard %d starts cold: the detection settings have changed", number)
         # Windows may have been revised after the snapshot, so they can't be closed from it.
         return Shard(settings, number), [ColdStart(shard=number)]

@@ -1,32 +1,34 @@
 """The pipeline of one shard: frames in, windows and rollups out. Pure composition.
 
-fold -> channels -> decision, for each cluster of the shard on its own, as each has its own senders
-and so its own time.
+fold -> bank -> windows, for each cluster of the shard on its own, as each has its own senders and
+so its own time.
 """
 
 from collections import Counter
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
+import xxhash
 
-from watchkeep.detectors.absence import Gone
-from watchkeep.detectors.arrays import Arrays, Field
+from watchkeep.detectors.arrays import Arrays, Field, SlotArray
+from watchkeep.detectors.bank import Bank, Decision
 from watchkeep.detectors.cells import Cell
-from watchkeep.detectors.channel import Channel, Scores, Span
-from watchkeep.detectors.ewma import Ewma
+from watchkeep.detectors.channel import Scores, Span
 from watchkeep.detectors.fold import Fold
 from watchkeep.detectors.logtime import LogTime
+from watchkeep.detectors.seen import USUAL
 from watchkeep.detectors.senders import Senders
-from watchkeep.detectors.windows import View, Windows
+from watchkeep.detectors.windows import Windows
 from watchkeep.schemas.frame import Frame, FrameKind
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import unit_of
 from watchkeep.schemas.window import Window
-from watchkeep.streams.stores import Rollups, SignalRow
+from watchkeep.streams.stores import CHANNELS, Rollups, SignalRow
 
-_MEMBER, _ABSENCE = "member", "absence"
-# How strong an absence is, in thresholds of the other channels.
-_WEIGHT = {Gone.ENTITY: 2.0, Gone.MEMBER: 1.0}
+# Refits are spread over the day in so many parts, by entity.
+_STAGGERS: Final = 64
 
 
 class Outcome(NamedTuple):
@@ -46,43 +48,54 @@ class Cluster:
 
     def __init__(self, settings: Detect) -> None:
         self.settings = settings
-        self.channel: Channel = Ewma(
-            settings.memory_cells, settings.warmup_cells, settings.threshold_sigma
-        )
         self.fold = Fold(settings)
-        self.state = Arrays(self.channel.fields)
-        self.windows = Windows(settings, self.fold.roster)
+        self.bank = Bank()
+        self.windows = Windows(settings, self.fold.roster, self.bank)
         self.ids = Arrays({"id": Field("u8", 0)})
+        self._zone = ZoneInfo(settings.time_zone)
 
     def close(self, time_ms: int, outcome: Outcome, *, backlog: bool) -> None:
         """Close the cells that `time_ms` has passed, and score them."""
         for cell in self.fold.close(time_ms):
             named = self._renew()
-            self.channel.seed(self.state, cell.woken, cell.quiet, cell.slept)
-            span = Span(cell.begin_ms, cell.step_ms)
-            scores = self.channel.step(self.state, cell.slots, span, cell.value)
-            views = (
-                View(self.channel.name, scores, cell.value, None, self.settings.open_cells),
-                self._members(cell),
-                self._absence(cell),
-            )
-            outcome.windows.extend(self.windows.step(cell, views, backlog=backlog))
-            outcome.rollups.append(self._rollups(cell, scores, named))
+            self.bank.seed(cell.woken, cell.quiet, cell.slept)
+            decision = self._decide(cell)
+            outcome.windows.extend(self.windows.step(cell, decision, backlog=backlog))
+            outcome.rollups.append(self._rollups(cell, decision, named))
         if self.fold.roster.renewed:
-            outcome.rollups.append(_names_only(self.channel.name, self._renew()))
+            outcome.rollups.append(_names_only(self._renew()))
+
+    def _decide(self, cell: Cell) -> Decision:
+        siblings = cell.siblings
+        unlike = Scores(
+            siblings.distance,
+            siblings.middle,
+            siblings.spread,
+            np.ones(len(cell.slots)),
+            observed=siblings.value,
+        )
+        span = Span(cell.begin_ms, cell.step_ms, teaches=self._teaches(cell.begin_ms))
+        sums = cell.step_ms == self.settings.step_s * 1000
+        return self.bank.step(span, cell.slots, cell.value, unlike, sums=sums)
+
+    def _teaches(self, time_ms: int) -> bool:
+        """Tell whether a time isn't on a day that is excluded."""
+        if not self.settings.excluded_days:
+            return True
+        day = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(self._zone).date()
+        return day not in self.settings.excluded_days
 
     def _renew(self) -> tuple[SignalRow, ...]:
         """Begin anew with slots that mean another signal now, and give the names of those."""
         roster = self.fold.roster
         slots = np.unique(np.array(roster.renewed, np.int64))
         roster.renewed.clear()
-        size = roster.signal_slots.used
-        self.state.grow(size)
-        self.ids.grow(size)
+        self.ids.grow(roster.signal_slots.used)
         if not len(slots):
             return ()
-        self.state.reset(slots)
+        self.bank.free(slots)
         self.windows.forget(slots)
+        self._place(slots[[roster.watched[slot] is not None for slot in slots.tolist()]])
         rows = []
         for slot in slots.tolist():
             if (watched := roster.watched[slot]) is None:
@@ -104,59 +117,57 @@ class Cluster:
             )
         return tuple(rows)
 
-    def _members(self, cell: Cell) -> View:
-        """Look at each signal's members beside each other."""
-        siblings = cell.siblings
-        warmup = np.where(siblings.strand >= 0, 1.0, 0.0)
-        scores = Scores(siblings.distance, siblings.middle, siblings.spread, warmup)
-        return View(_MEMBER, scores, siblings.value, siblings.strand, self.settings.open_cells)
+    def _place(self, slots: SlotArray) -> None:
+        """Give signals that are new their places among the detectors."""
+        roster = self.fold.roster
+        entity = roster.signals["entity"].take(slots).astype(np.int64)
+        keys = [roster.keys[slot] for slot in entity.tolist()]
+        part = [xxhash.xxh3_64_intdigest(key.encode()) % _STAGGERS / _STAGGERS for key in keys]
+        page, side = (roster.signals[name].take(slots) for name in ("page", "side"))
+        self.bank.place(slots, entity, np.array(part, np.float64), page, side)
+        self.windows.place(set(entity.tolist()))
 
-    def _absence(self, cell: Cell) -> View:
-        """Look at whose members are missing."""
-        none = np.full(len(cell.slots), np.nan)
-        scores = Scores(none, none.copy(), np.zeros(len(none)), np.ones(len(none)))
-        absence = cell.absence
-        if absence is None:
-            return View(_ABSENCE, scores, cell.value, None, 1)
-        at = np.searchsorted(cell.slots, absence.signal)
-        scores.score[at] = [-_WEIGHT[gone] * self.settings.threshold_sigma for gone in absence.gone]
-        scores.expected[at] = absence.usual
-        reasons = dict(zip(absence.signal.tolist(), map(str, absence.gone), strict=True))
-        return View(_ABSENCE, scores, cell.value, None, 1, reasons)
-
-    def _rollups(self, cell: Cell, scores: Scores, named: tuple[SignalRow, ...]) -> Rollups:
-        ids = self.ids["id"].take(cell.slots)
+    def _rollups(self, cell: Cell, decision: Decision, named: tuple[SignalRow, ...]) -> Rollups:
+        slots, every = cell.slots, np.arange(len(cell.slots))
+        sighted = {sighting.channel: sighting for sighting in decision.sightings}
+        first = decision.sightings[0]
+        low, high = first.scores.band(every, self.bank.levels(first.channel, slots, USUAL))
+        none = np.full(len(slots), np.nan)
+        entity = self.fold.roster.signals["entity"].take(slots)
+        at = np.searchsorted(decision.entity, entity)
         return Rollups(
             step_s=cell.step_ms // 1000,
-            channel=self.channel.name,
-            at_ms=np.full(len(ids), cell.begin_ms, np.int64),
-            signal_id=ids,
+            at_ms=np.full(len(slots), cell.begin_ms, np.int64),
+            signal_id=self.ids["id"].take(slots),
             value=cell.value,
             members=cell.members,
-            expected=scores.expected,
-            spread=scores.spread,
-            score=scores.score,
-            threshold=np.full(len(ids), self.settings.threshold_sigma),
-            warmup=scores.warmup,
+            expected=first.scores.expected,
+            low=low,
+            high=high,
+            rarity=decision.rarity.take(at),
+            threshold=self.windows.entities["opens"].take(entity),
+            warmup=np.minimum(first.scores.warmup, self.bank.warmup(slots)),
+            channels={name: sighted[name].rarity if name in sighted else none for name in CHANNELS},
             signals=named,
         )
 
 
-def _names_only(channel: str, named: tuple[SignalRow, ...]) -> Rollups:
+def _names_only(named: tuple[SignalRow, ...]) -> Rollups:
     """Tell of signals that have no value yet."""
     none = np.empty(0)
     return Rollups(
         step_s=0,
-        channel=channel,
         at_ms=np.empty(0, np.int64),
         signal_id=np.empty(0, np.uint64),
         value=none,
         members=np.empty(0, np.int32),
         expected=none,
-        spread=none,
-        score=none,
+        low=none,
+        high=none,
+        rarity=none,
         threshold=none,
         warmup=none,
+        channels=dict.fromkeys(CHANNELS, none),
         signals=named,
     )
 

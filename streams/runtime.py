@@ -230,7 +230,7 @@ class Worker:
             partition.token,
             partition.saved.offset,
             place,
-            self._settings.version,
+            self._settings.state_version,
             manifest,
             blocks,
         )

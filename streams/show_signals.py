@@ -20,7 +20,7 @@ from rich.text import Text
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.schemas.signal import Folding, Role, Signal
-from watchkeep.schemas.text import clock_time, plain
+from watchkeep.schemas.text import clock_time, how_often, plain
 from watchkeep.streams.catalogue import DroppedRow, RefusalRow
 from watchkeep.streams.lookup import CatalogueStore, Count, Watched
 from watchkeep.streams.stores import SignalRow
@@ -261,9 +261,9 @@ def readiness(one: Watched) -> str:
         return (
             f"Warms up: it has {last.warmup:.0%} of the history that it needs before it may page."
         )
-    if last.score is None or last.threshold is None:
+    if last.alone is None:
         return "Its last cell could not be scored."
-    return f"Ready: its last score was {last.score:.3g}, {last.threshold:.3g} has to be passed."
+    return f"Ready: its last cell was {how_often(last.alone)}."
 
 
 def _row(one: Watched) -> tuple[Text, Text, str, str, str, str]:

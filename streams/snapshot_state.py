@@ -17,7 +17,6 @@ from watchkeep.detectors.idtable import IdTable
 from watchkeep.detectors.left_out import Refused, Unwatched
 from watchkeep.detectors.places import Native
 from watchkeep.detectors.roster import Roster, Watched
-from watchkeep.detectors.windows import new_runs
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Folding, Role, Signal
 from watchkeep.streams.pipeline import Cluster
@@ -28,6 +27,7 @@ Columns = dict[str, Column]
 _SLOTS: Final = ("strand_slots", "member_slots", "signal_slots", "entity_slots")
 _ARRAYS: Final = ("series", "strands", "members", "signals", "entities")
 _OPEN: Final = ("weighted", "covered", "seen", "from_ms", "to_ms")
+_BANK: Final = "bank/"
 # Columns whose place in the stream changes with every new series or cell.
 FLEETING: Final = frozenset({"open", "free"})
 
@@ -50,6 +50,7 @@ def capture_cluster(cluster: Cluster) -> State:
     columns: Columns = {}
     for part, arrays in _parts(cluster).items():
         columns |= {f"{part}/{name}": column for name, column in arrays.dump().items()}
+    columns |= {f"{_BANK}{name}": column for name, column in cluster.bank.dump().items()}
     for step_s, grid in fold.grids.items():
         for index, cell in grid.open.items():
             for name in _OPEN:
@@ -69,7 +70,6 @@ def capture_cluster(cluster: Cluster) -> State:
         "natives": [[slot, *native] for slot, native in roster.natives.items()],
         "renewed": roster.renewed,
         "minute": [roster.minute, roster.new_this_minute],
-        "channels": list(cluster.windows.runs),
         "windows": cluster.windows.dump(),
     }
     return State(head, columns)
@@ -77,11 +77,10 @@ def capture_cluster(cluster: Cluster) -> State:
 
 def _parts(cluster: Cluster) -> dict[str, Arrays]:
     roster = cluster.fold.roster
-    return (
-        {name: getattr(roster, name) for name in _ARRAYS}
-        | {"channel": cluster.state, "rows": cluster.ids}
-        | {f"runs-{channel}": runs for channel, runs in cluster.windows.runs.items()}
-    )
+    return {name: getattr(roster, name) for name in _ARRAYS} | {
+        "rows": cluster.ids,
+        "levels": cluster.windows.entities,
+    }
 
 
 def _names(roster: Roster) -> dict[str, Any]:
@@ -111,10 +110,9 @@ def load_cluster(state: State, settings: Detect) -> Cluster:
     head, columns = state
     cluster = Cluster(settings)
     fold, roster = cluster.fold, cluster.fold.roster
-    for channel in head["channels"]:
-        cluster.windows.runs[channel] = new_runs()
     for part, arrays in _parts(cluster).items():
         arrays.restore(_of(columns, part))
+    cluster.bank.restore(_of(columns, _BANK.rstrip("/")))
     roster.table = IdTable(columns["ids/series"])
     used, *others = head["used"]
     roster.table.slots = Slots(used, columns["free/series"].tolist())
@@ -136,6 +134,8 @@ def load_cluster(state: State, settings: Detect) -> Cluster:
     roster.renewed = head["renewed"]
     roster.minute, roster.new_this_minute = head["minute"]
     cluster.windows.restore(head["windows"])
+    # Budgets may be others now.
+    cluster.windows.place([slot for slot, key in enumerate(roster.keys) if key])
     return cluster
 
 

@@ -6,7 +6,7 @@ embeds Watchkeep.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,10 @@ class SignalRow(NamedTuple):
     step_s: int = 60
 
 
+# The channels whose rarities rollups tell.
+CHANNELS: Final = ("spike", "envelope", "hour", "member")
+
+
 @dataclass(frozen=True, slots=True)
 class Rollups:
     """Closed cells, as columns of equal length.
@@ -108,24 +112,28 @@ class Rollups:
         signal_id: uint64.
         value: float64, the signal in the cell.
         members: int32, members it is folded over.
-        expected, spread: float64, the baseline before this cell; NaN while it has none.
-        score: float64, the strongest channel's score; NaN while it can't be scored.
-        threshold: float64, what the score has to pass.
+        expected: float64, what was expected of this cell; `low`, `high`: the band around it that
+            is left less than ten times a week. NaN while that isn't known.
+        rarity: float64, how rare the cell was for the signal's entity; NaN while that isn't known.
+        threshold: float64, the rarity from which on the entity's window opens.
         warmup: float64, from 0 (new) to 1 (may open windows).
+        channels: by each of `CHANNELS`, float64, how rare the signal was to it; NaN where it
+            didn't look.
         signals: the names of signals that are new since the last rollups.
     """
 
     step_s: int
-    channel: str
     at_ms: npt.NDArray[np.int64]
     signal_id: npt.NDArray[np.uint64]
     value: npt.NDArray[np.float64]
     members: npt.NDArray[np.int32]
     expected: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64]
-    score: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    rarity: npt.NDArray[np.float64]
     threshold: npt.NDArray[np.float64]
     warmup: npt.NDArray[np.float64]
+    channels: Mapping[str, npt.NDArray[np.float64]]
     signals: tuple[SignalRow, ...] = ()
 
     @property

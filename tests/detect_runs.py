@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from watchkeep.detectors.bank import Bank, Part
+from watchkeep.detectors.ewma import Ewma
+from watchkeep.detectors.rarity import Pareto, Rarity
 from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime, encode
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
@@ -23,15 +26,19 @@ from watchkeep.streams.runtime import Worker
 from watchkeep.streams.topics import ANOMALIES, DEAD_LETTERS, METRICS
 
 RULE = SignalRule(why="It is the test's.", when={"__name__": "queue_depth"}, role=Role.PAGE)
-SETTINGS = Detect(
-    warmup_cells=5, memory_cells=10, open_cells=1, close_cells=2, grace_s=1, rules=(RULE,)
-)
+SETTINGS = Detect(close_cells=2, cool_down_s=1, grace_s=1, rules=(RULE,))
 SHARDS = (3, 40)
 CELLS = 26
 SAVED_EVERY = 7
 BEGIN_MS = 1_772_409_600_000
 
 Result = tuple[dict[tuple[str, int], str], str]
+
+
+def quick_bank() -> Bank:
+    """Make a bank that is warm after a few cells."""
+    quick = Rarity(Pareto(trust=None), block_cells=2, warm_blocks=3, refit_ms=4 * 60_000)
+    return Bank((Part(Ewma(10, 5, 6.0), quick, slow=False),), quick, quick)
 
 
 class Killed(BaseException):
@@ -86,7 +93,7 @@ async def a_log() -> MemoryLog:
         )
         for cell in range(CELLS):
             time_ms = BEGIN_MS + cell * 60_000 + np.array([0, 20_000, 40_000])
-            value = 100 + noise.normal(0, 1, 3) + 80 * (10 <= cell < 14 or cell == 20)
+            value = 100 + noise.normal(0, 1, 3) + 80 * (10 <= cell < 14) + 1e6 * (cell == 20)
             if shard == SHARDS[0]:
                 time_ms, value = np.append(time_ms, time_ms[:1]), np.append(value, 7.0)
             newest_ms = int(time_ms.max())

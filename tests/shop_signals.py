@@ -103,12 +103,14 @@ class Told:
         }
 
     def cells(self) -> dict[int, int]:
-        """Tell how many cells the channel has learnt of each signal."""
+        """Tell how many cells the first channel has learnt of each signal."""
         return {
             int(signal_id): int(cells)
             for shard in self.shards.values()
             for cluster in shard.clusters.values()
-            for signal_id, cells in zip(cluster.ids["id"], cluster.state["cells"], strict=False)
+            for signal_id, cells in zip(
+                cluster.ids["id"], cluster.bank.dump()["spike/cells"], strict=False
+            )
             if signal_id
         }
 

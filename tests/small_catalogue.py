@@ -5,7 +5,7 @@ import numpy as np
 from watchkeep.streams.catalogue import Catalogue, DroppedRow, FeedRow, RefusalRow, SenderRow
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.store import PgStore
-from watchkeep.streams.stores import Rollups, SignalRow, Write
+from watchkeep.streams.stores import CHANNELS, Rollups, SignalRow, Write
 
 CART, NODE = "workload/prod/shop/cart", "node/prod//n1"
 AT_MS = 1_772_409_600_000
@@ -55,16 +55,17 @@ def cells(at_ms: int = AT_MS) -> Rollups:
     """Make a cell of the first three signals: ready, warming up, without a score."""
     return Rollups(
         60,
-        "ewma",
         np.full(3, at_ms, np.int64),
         np.arange(1, 4, dtype=np.uint64),
         value=np.array([1.0, 2.0, 3.0]),
         members=np.full(3, 3, np.int32),
         expected=np.ones(3),
-        spread=np.ones(3),
-        score=np.array([2.125, np.nan, np.nan]),
-        threshold=np.full(3, 6.0),
+        low=np.zeros(3),
+        high=np.full(3, 2.0),
+        rarity=np.array([-0.5, np.nan, np.nan]),
+        threshold=np.zeros(3),
         warmup=np.array([1.0, 0.4, 1.0]),
+        channels={name: np.array([-1.125, np.nan, np.nan]) for name in CHANNELS},
         signals=SIGNALS,
     )
 

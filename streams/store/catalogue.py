@@ -37,8 +37,8 @@ FULL JOIN (SELECT entity, sum(series) AS series FROM dropped_series WHERE entity
 _WATCHED: Final = """
 SELECT feeds.signal_id, entity, metric, labels, unit, folding, role, why, signals.step_s,
        series, feeds.members, asleep, feeds.value, at_ms, folded, example,
-       (extract(epoch FROM last.at) * 1000)::bigint, last.value, expected, spread, score,
-       threshold, warmup
+       (extract(epoch FROM last.at) * 1000)::bigint, last.value, expected, low, high,
+       greatest(spike, envelope, hour, member), rarity, threshold, warmup
 FROM feeds JOIN signals USING (signal_id)
 LEFT JOIN LATERAL (
     SELECT * FROM rollups WHERE rollups.signal_id = feeds.signal_id ORDER BY at DESC LIMIT 1

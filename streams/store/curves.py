@@ -13,7 +13,9 @@ _CURVES: Final = """
 SELECT metric, labels, unit,
        array_agg((extract(epoch FROM at) * 1000)::float8 ORDER BY at),
        array_agg(value ORDER BY at), array_agg(expected ORDER BY at),
-       array_agg(spread ORDER BY at), array_agg(score ORDER BY at)
+       array_agg(low ORDER BY at), array_agg(high ORDER BY at),
+       array_agg(greatest(spike, envelope, hour, member) ORDER BY at),
+       array_agg(rarity ORDER BY at), array_agg(threshold ORDER BY at)
 FROM rollups JOIN signals USING (signal_id)
 WHERE entity = %s AND at >= %s AND at < %s
 GROUP BY signal_id, metric, labels, unit
@@ -27,8 +29,9 @@ class Curve(NamedTuple):
 
     Attributes:
         at_ms: the begin of each cell, ms since 1970.
-        expected, spread: the baseline before the cell, in the signal's unit.
-        score: how far the value was from what was expected, in spreads.
+        expected, low, high: what was expected, and the band of what is usual around it.
+        alone: how rare the signal was to the channel that found it rarest.
+        rarity: how rare the cell was for the entity; `threshold`: from where its window opens.
     """
 
     metric: str
@@ -37,8 +40,11 @@ class Curve(NamedTuple):
     at_ms: Floats
     value: Floats
     expected: Floats
-    spread: Floats
-    score: Floats
+    low: Floats
+    high: Floats
+    alone: Floats
+    rarity: Floats
+    threshold: Floats
 
 
 class CurveTables(Tables):

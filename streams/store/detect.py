@@ -12,22 +12,29 @@ from watchkeep.schemas.errors import StoreAnewError
 from watchkeep.streams import snapshot
 from watchkeep.streams.ports import Place
 from watchkeep.streams.store.connection import Connection, Database, Tables, signed
-from watchkeep.streams.stores import Claim, Rollups, SignalRow, Snapshot, Write
+from watchkeep.streams.stores import CHANNELS, Claim, Rollups, SignalRow, Snapshot, Write
 
-_ROLLUP: Final = """
-INSERT INTO rollups (at, signal_id, step_s, value, members, expected, spread, score, threshold,
-                     warmup, channel)
-SELECT to_timestamp(at_ms / 1000.0), id, %(step_s)s, value, members, expected, spread, score,
-       threshold, warmup, %(channel)s
-FROM unnest(%(at_ms)s::bigint[], %(id)s::bigint[], %(value)s::float8[], %(members)s::int[],
-            %(expected)s::float8[], %(spread)s::float8[], %(score)s::float8[],
-            %(threshold)s::float8[], %(warmup)s::real[])
-     AS cell (at_ms, id, value, members, expected, spread, score, threshold, warmup)
+_NUMBERS: Final = (
+    "value",
+    "expected",
+    "low",
+    "high",
+    "rarity",
+    "threshold",
+    "warmup",
+    *CHANNELS,
+)
+_WRITTEN: Final = ("members", *_NUMBERS)
+
+_ROLLUP: Final = f"""
+INSERT INTO rollups (at, signal_id, step_s, {", ".join(_WRITTEN)})
+SELECT to_timestamp(at_ms / 1000.0), id, %(step_s)s, {", ".join(_WRITTEN)}
+FROM unnest(%(at_ms)s::bigint[], %(id)s::bigint[], %(members)s::int[],
+            {", ".join(f"%({name})s::float8[]" for name in _NUMBERS)})
+     AS cell (at_ms, id, {", ".join(_WRITTEN)})
 ON CONFLICT (signal_id, at) DO UPDATE SET
-    step_s = excluded.step_s, value = excluded.value, members = excluded.members,
-    expected = excluded.expected, spread = excluded.spread, score = excluded.score,
-    threshold = excluded.threshold, warmup = excluded.warmup, channel = excluded.channel
-"""
+    step_s = excluded.step_s, {", ".join(f"{name} = excluded.{name}" for name in _WRITTEN)}
+"""  # noqa: S608 - The names are constants.
 
 _CLAIM: Final = """
 INSERT INTO snapshots AS old (partition, token, unsaved, applied_offset, record_hash, settings)
@@ -170,9 +177,9 @@ def _named(signals: Iterable[SignalRow]) -> str:
 
 def _alike(batches: Sequence[Rollups]) -> list[list[Rollups]]:
     """Group batches that share what is said once a statement."""
-    groups: dict[tuple[int, str], list[Rollups]] = {}
+    groups: dict[int, list[Rollups]] = {}
     for batch in batches:
-        groups.setdefault((batch.step_s, batch.channel), []).append(batch)
+        groups.setdefault(batch.step_s, []).append(batch)
     return list(groups.values())
 
 
@@ -180,6 +187,8 @@ def _columns(batches: Sequence[Rollups]) -> dict[str, object]:
     """Join batches into the columns of one statement, the last row of each cell."""
 
     def joined(name: str) -> npt.NDArray[Any]:
+        if name in CHANNELS:
+            return np.concatenate([batch.channels[name] for batch in batches])
         return np.concatenate([getattr(batch, name) for batch in batches])
 
     ids, at_ms = joined("signal_id").view(np.int64), joined("at_ms")
@@ -192,11 +201,7 @@ def _columns(batches: Sequence[Rollups]) -> dict[str, object]:
 
     return {
         "step_s": batches[0].step_s,
-        "channel": batches[0].channel,
         "at_ms": at_ms[rows].tolist(),
         "id": ids[rows].tolist(),
         "members": joined("members")[rows].tolist(),
-    } | {
-        name: listed(name)
-        for name in ("value", "expected", "spread", "score", "threshold", "warmup")
-    }
+    } | {name: listed(name) for name in _NUMBERS}

@@ -11,7 +11,7 @@ from watchkeep.streams.catalogue import Catalogue, DroppedRow, FeedRow, RefusalR
 from watchkeep.streams.lookup import Count, Heard, LastCell
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.store import PgStore, migrate, open_store
-from watchkeep.streams.stores import Rollups, SignalRow, Write
+from watchkeep.streams.stores import CHANNELS, Rollups, SignalRow, Write
 
 CART, NODE = "workload/c/shop/cart", "node/c//n1"
 AT_MS = 1_772_409_600_000
@@ -67,16 +67,17 @@ def cells(at_ms: int, *signals: SignalRow) -> Rollups:
     nan = np.full(n, np.nan)
     return Rollups(
         60,
-        "ewma",
         np.full(n, at_ms, np.int64),
         np.array([signal.signal_id for signal in signals], np.uint64),
         np.full(n, 7.5),
         np.ones(n, np.int32),
         expected=np.full(n, 7.0),
-        spread=np.full(n, 0.5),
-        score=nan,
-        threshold=np.full(n, 6.0),
+        low=np.full(n, 6.5),
+        high=np.full(n, 8.0),
+        rarity=nan,
+        threshold=np.full(n, 0.5),
         warmup=np.full(n, 0.25),
+        channels={**dict.fromkeys(CHANNELS, nan), "hour": np.full(n, -1.5)},
         signals=signals,
     )
 
@@ -101,7 +102,7 @@ async def test_what_is_watched_is_read_back(store: Store) -> None:
     errors, p50, p99 = await store.watched([CART])
     assert errors.signal == ERRORS
     assert errors.feed == FED
-    assert errors.last == LastCell(AT_MS, 7.5, 7.0, 0.5, None, 6.0, 0.25)
+    assert errors.last == LastCell(AT_MS, 7.5, 7.0, 6.5, 8.0, -1.5, None, 0.5, 0.25)
     assert (p50.feed.value, p50.feed.at_ms) == (None, 0)
     assert (p99.feed.value, p99.feed.asleep, p99.feed.folded) == (float("inf"), True, ())
     assert [w.signal for w in await store.watched([NODE, "workload/c/x/y"])] == [LOAD]

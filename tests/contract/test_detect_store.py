@@ -11,7 +11,7 @@ from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.patience import patiently
 from watchkeep.streams.ports import NOWHERE, Place
 from watchkeep.streams.store import PgStore, migrate, open_store
-from watchkeep.streams.stores import Attempts, Claim, Rollups, SignalRow, Snapshot, Write
+from watchkeep.streams.stores import CHANNELS, Attempts, Claim, Rollups, SignalRow, Snapshot, Write
 
 ENTITY = "workload/c/shop/cart"
 AT_MS = 1_772_409_600_000
@@ -24,16 +24,17 @@ def a_batch(values: list[float], at_ms: int = AT_MS) -> Rollups:
     ids = np.arange(2**64 - n, 2**64, dtype=np.uint64)
     return Rollups(
         step_s=60,
-        channel="ewma",
         at_ms=np.full(n, at_ms, np.int64),
         signal_id=ids,
         value=np.array(values),
         members=np.ones(n, np.int32),
         expected=np.full(n, np.nan),
-        spread=np.full(n, np.nan),
-        score=np.full(n, np.nan),
-        threshold=np.full(n, 6.0),
+        low=np.full(n, np.nan),
+        high=np.full(n, np.nan),
+        rarity=np.full(n, np.nan),
+        threshold=np.zeros(n),
         warmup=np.zeros(n),
+        channels=dict.fromkeys(CHANNELS, np.full(n, np.nan)),
         signals=tuple(SignalRow(int(i), ENTITY, "up", {"code": "5xx"}, "1/s") for i in ids),
     )
 

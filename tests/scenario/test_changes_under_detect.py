@@ -29,9 +29,11 @@ from watchkeep.streams.runtime import Worker
 from watchkeep.streams.stores import Attempts
 from watchkeep.streams.topics import ANOMALIES, METRICS
 
+pytestmark = pytest.mark.usefixtures("quickly_warm")
+
 
 @pytest.fixture(scope="module")
-def undisturbed() -> Result:
+def undisturbed(quickly_warm: None) -> Result:  # noqa: ARG001 - It is there before.
     return asyncio.run(undisturbed_run())[0]
 
 

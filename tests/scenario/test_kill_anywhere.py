@@ -11,9 +11,11 @@ from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.topics import DEAD_LETTERS, METRICS
 
+pytestmark = pytest.mark.usefixtures("quickly_warm")
+
 
 @pytest.fixture(scope="module")
-def undisturbed() -> tuple[Result, int]:
+def undisturbed(quickly_warm: None) -> tuple[Result, int]:  # noqa: ARG001 - It is there before.
     return asyncio.run(undisturbed_run())
 
 
