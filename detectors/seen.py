@@ -18,6 +18,10 @@ Floats = npt.NDArray[np.float64]
 
 # The band of what is usual: a channel finds a signal beyond it ten times a week.
 USUAL: Final = -1.0
+# One value in the band may be chance.
+_BACK_CELLS: Final = 3
+# No past shows that something is rarer than this.
+RAREST: Final = 6.0
 
 
 @dataclass(slots=True)
@@ -27,7 +31,8 @@ class Seen:
     Attributes:
         rarity: of the last time that the channel looked.
         pages: it may page, and what it shows is on the side that matters.
-        away: the signal hasn't been in its band since it was odd last.
+        away: the signal hasn't stayed in its band since it was odd last; `back_cells`: for how
+            many cells on end it is back.
         odd_ms: the end of the cell in which it was odd last.
     """
 
@@ -45,6 +50,7 @@ class Seen:
     reason: str
     pages: bool
     away: bool
+    back_cells: int
     odd_ms: int
 
     @property
@@ -89,7 +95,7 @@ def glances(
             scores.expected.take(rows).tolist(),
             low.tolist(),
             high.tolist(),
-            sighting.rarity.take(rows).tolist(),
+            np.minimum(sighting.rarity.take(rows), RAREST).tolist(),
             cell.members.take(rows).tolist(),
             strand.tolist(),
             pages.tolist(),
@@ -115,6 +121,7 @@ def first(glance: Glance, cell: Cell, member: str) -> Seen:
         reason="",
         pages=glance.pages,
         away=True,
+        back_cells=0,
         odd_ms=cell.end_ms,
     )
 
@@ -135,14 +142,24 @@ def update(seen: Seen, glance: Glance, cell: Cell, member: str, odd_from: float)
         return  # It is another member that is farthest now, and an ordinary one.
     seen.observed, seen.rarity, seen.members = glance.observed, glance.rarity, glance.members
     if glance.rarity >= odd_from:
-        seen.odd_ms = cell.end_ms
+        seen.odd_ms, seen.back_cells = cell.end_ms, 0
         seen.pages |= glance.pages
         if not seen.away:
             seen.away = True
             seen.expected, seen.low, seen.high = glance.expected, glance.low, glance.high
-    elif seen.low <= glance.observed <= seen.high:
-        seen.away = False
+    elif member:
+        seen.away = glance.rarity >= USUAL
     if stronger:
         seen.peak, seen.peak_ms, seen.peak_rarity = glance.observed, cell.begin_ms, glance.rarity
         seen.member = member
         seen.expected, seen.low, seen.high = glance.expected, glance.low, glance.high
+
+
+def returns(seen: Seen, value: float) -> None:
+    """Take note of a signal's value in a cell: after some in its band it is back there."""
+    if seen.member or seen.reason:
+        return
+    beyond = value > seen.high if seen.above else value < seen.low
+    seen.back_cells = 0 if beyond else seen.back_cells + 1
+    if seen.back_cells >= _BACK_CELLS:
+        seen.away = False

@@ -20,7 +20,8 @@ from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
 from watchkeep.detectors.bank import Bank, Decision, Sighting
 from watchkeep.detectors.cells import Cell
 from watchkeep.detectors.roster import Roster
-from watchkeep.detectors.seen import USUAL, Glance, Seen, first, glances, update
+from watchkeep.detectors.seen import RAREST, USUAL, Glance, Seen, first, glances, returns, update
+from watchkeep.detectors.spike import Spike
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import unit_of
 from watchkeep.schemas.window import (
@@ -38,7 +39,9 @@ ABSENCE: Final = "absence"
 # How much stronger a window must be for a revision, and how much weaker it may be to go on.
 _HALF_A_DECADE: Final = 0.5
 _REVISION_MS: Final = 600_000
+# What stays away for so long is the new normal; the bands of jumps are narrow, and soon outdated.
 _NEW_NORMAL_MS: Final = 21_600_000
+_JUMP_LASTS_MS: Final = 3_600_000
 # From when on what a signal shows is evidence: by role, as there are many that only explain.
 _ODD_PAGE: Final = 0.0
 _ODD_EVIDENCE: Final = 1.0
@@ -130,8 +133,10 @@ class Windows:
         begun = self._follow(cell, decision) | self._miss(cell, absent)
         for entity in [entity for entity, window in self.open.items() if not window.seen]:
             del self.open[entity]  # Nothing can be told of it yet.
+        self._look_back(cell)
         for entity, window in self.open.items():
-            if entity in near or any(self._lasts(seen, cell) for seen in window.seen.values()):
+            lasts = any(_lasts(channel, seen, cell) for (channel, _), seen in window.seen.items())
+            if entity in near or lasts:
                 window.abnormal_ms = cell.end_ms
         return [
             revision
@@ -170,7 +175,8 @@ class Windows:
                 if self._cools(entity, rarity, cell, decision):
                     continue
                 self._open(entity, int(since_ms[i]), cell, backlog=backlog)
-            self.open[entity].strength = max(self.open[entity].strength, rarity)
+            strength = min(rarity, RAREST)
+            self.open[entity].strength = max(self.open[entity].strength, strength)
         for entity, (_, gone, *_) in absent.items():
             if entity not in self.open:
                 self._open(entity, cell.begin_ms, cell, backlog=backlog)
@@ -264,11 +270,13 @@ class Windows:
                 seen.peak, seen.peak_ms, seen.peak_rarity = present, cell.begin_ms, rarity
         return begun
 
-    def _lasts(self, seen: Seen, cell: Cell) -> bool:
-        """Tell whether what was seen keeps a window open."""
-        if seen.reason or not seen.pages:
-            return False
-        return seen.away and cell.end_ms - seen.odd_ms < _NEW_NORMAL_MS
+    def _look_back(self, cell: Cell) -> None:
+        """Note which signals of open windows are back in their bands."""
+        for window in self.open.values():
+            for (_, slot), seen in window.seen.items():
+                row = int(np.searchsorted(cell.slots, slot))
+                if row < len(cell.slots) and cell.slots[row] == slot:
+                    returns(seen, float(cell.value[row]))
 
     def _revise(self, entity: str, cell: Cell, *, new: bool) -> Window | None:
         """Return a window's revision if there is something to tell."""
@@ -373,3 +381,9 @@ class Windows:
 
 
 _PLAIN: Final = tuple(entry.name for entry in fields(OpenWindow) if entry.name != "seen")
+
+
+def _lasts(channel: str, seen: Seen, cell: Cell) -> bool:
+    """Tell whether what was seen keeps a window open."""
+    lasts_ms = _JUMP_LASTS_MS if channel == Spike.name else _NEW_NORMAL_MS
+    return seen.pages and seen.away and not seen.reason and cell.end_ms - seen.odd_ms < lasts_ms
