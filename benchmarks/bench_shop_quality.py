@@ -56,11 +56,11 @@ class Asked(NamedTuple):
         days: when faults come, after `days_before` without any.
     """
 
+    blueprint: Blueprint
+    kinds: Mapping[str, Kind]
     days: float
     days_before: int
-    kinds: Mapping[str, Kind]
     settings: Detect
-    blueprint: Blueprint = FULL
 
 
 def run(seed: int, asked: Asked) -> Judged:
@@ -92,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begun_s = time.perf_counter()
     try:
         kinds = chosen(options.faults, FULL)
-        asked = Asked(options.days, options.days_before, kinds, settings_of(options.budget))
+        settings = settings_of(options.budget)
+        asked = Asked(FULL, kinds, options.days, options.days_before, settings)
         runs, specials = _all(options.seeds, asked, options.workers, special=options.special)
     except (ConfigError, RefusedError) as error:
         console.print(str(error), soft_wrap=True, markup=False)
