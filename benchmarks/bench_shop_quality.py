@@ -185,17 +185,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--seeds", type=_at_least(int, 1), default=10, metavar="N", help="run seeds 1 to N (10)"
+        "--seeds", type=_number(int, 1), default=10, metavar="N", help="run seeds 1 to N (10)"
     )
     parser.add_argument(
         "--days",
-        type=_at_least(float, 0.2),
+        type=_number(float, 0.2, 60),
         default=1.5,
         help="live days of each, of which the first two hours are warm-up (%(default)s)",
     )
     parser.add_argument(
         "--days-before",
-        type=_at_least(int, 0),
+        type=_number(int, 0, 60),
         default=4,
         metavar="DAYS",
         help="quiet days that detection learns from first (%(default)s)",
@@ -205,7 +205,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--budget",
-        type=_at_least(float, 0.001),
+        type=_number(float, 0.01, 100),
         default=1.0,
         help="false alerts to accept an entity and week (%(default)s)",
     )
@@ -217,7 +217,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=_at_least(int, 1),
+        type=_number(int, 1),
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes (%(default)s)",
@@ -233,11 +233,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _at_least(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
+def _number(
+    kind: Callable[[str], float], least: float, most: float = math.inf
+) -> Callable[[str], float]:
     def number(text: str) -> float:
         value = kind(text)
-        if not math.isfinite(value) or value < least:
-            raise argparse.ArgumentTypeError(f"{text} is too little: at least {least:g} is needed")
+        if not least <= value <= most:
+            limits = f"at least {least:g}" + ("" if most == math.inf else f" and at most {most:g}")
+            raise argparse.ArgumentTypeError(f"{text} won't do: it must be {limits}")
         return value
 
     return number
