@@ -81,7 +81,7 @@ def figures(runs: Sequence[Judged]) -> dict[str, Any]:
     return {
         "found_share": round(found / len(faults), 4) if faults else None,
         "false_alerts_per_week": round(false / weeks, 3) if weeks else None,
-        "median_delay_s": median_delay_s(findings),
+        "median_delay_s": _rounded(median_delay_s(findings)),
         "found_by_chance_share": _by_chance(runs),
         "faults": len(faults),
         "found": found,
@@ -129,7 +129,7 @@ def _by_fault_kind(faults: Sequence[Finding]) -> dict[str, dict[str, Any]]:
         told[kind] = {
             "found": len(delays),
             "total": len(own),
-            "median_delay_s": statistics.median(delays) if delays else None,
+            "median_delay_s": _rounded(statistics.median(delays) if delays else None),
         }
     return told
 
@@ -150,6 +150,10 @@ def _by_entity_kind(runs: Sequence[Judged]) -> dict[str, dict[str, float]]:
         if weeks:
             told[kind]["per_entity_week"] = round(false[kind] / weeks, 3)
     return told
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def kind_of(alert: Alert) -> str:
