@@ -71,6 +71,8 @@ def _draw_faults(runs: Sequence[Judged], path: Path) -> None:
     left.barh(rows, total - found, left=found, color=_FALSE, height=0.7, label="missed")
     left.set_yticks(rows, kinds)
     left.set_xlabel("faults")
+    left.set_xlim(0, 1.05 * max([1, *total]))
+    _plain(left)
     left.xaxis.get_major_locator().set_params(integer=True)
     for row, kind in enumerate(kinds):
         minutes = [
@@ -79,8 +81,9 @@ def _draw_faults(runs: Sequence[Judged], path: Path) -> None:
         right.plot(minutes, [row] * len(minutes), "o", color=_SERIES, alpha=0.45, markersize=5)
         if minutes:
             right.plot(np.median(minutes), row, "|", color=_FALSE, markersize=13, markeredgewidth=2)
-    right.set_xlim(left=0)
-    right.set_xlabel("minutes from the onset to the first alert; a line at the median")
+    delays_s = [of.delay_s for of in findings if of.delay_s is not None]
+    right.set_xlim(0, 1.05 * max([60, *delays_s]) / 60)
+    right.set_xlabel("minutes until the first alert; line: median")
     _plain(right)
     figure.suptitle(f"Found {found.sum()} of {total.sum()} faults", x=0.01, ha="left", fontsize=11)
     figure.legend(
@@ -119,7 +122,7 @@ def _draw_timeline(run: Judged, path: Path) -> None:
     axes.set_yticks(range(len(entities)), [Entity.from_key(e).title for e in entities], fontsize=8)
     axes.set_ylim(-0.7, len(entities) - 0.3)
     axes.set_xlim(0, run.length_ms / HOUR_MS)
-    axes.set_xticks(np.arange(0, run.length_ms / HOUR_MS, 3 if run.length_ms < 3 * DAY_MS else 12))
+    axes.set_xticks(np.arange(0, run.length_ms / HOUR_MS, _tick_h(run)))
     axes.set_xlabel("hours since warm-up ended")
     axes.grid(axis="y", color="#eef0f2", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -134,6 +137,12 @@ def _draw_timeline(run: Judged, path: Path) -> None:
     )
     _explain(figure)
     figure.savefig(path, dpi=110)
+
+
+def _tick_h(run: Judged) -> float:
+    """Choose how many hours lie between two ticks, so that there are at most two dozen."""
+    steps_h = (0.5, 1, 2, 3, 6, 12, 24)
+    return next((step for step in steps_h if run.length_ms <= 24 * step * HOUR_MS), 48)
 
 
 def _bar(axes: "Axes", run: Judged, finding: Finding, row: int) -> None:
