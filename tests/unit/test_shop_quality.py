@@ -27,7 +27,7 @@ from watchkeep.shop.strikes import workload
 from watchkeep.shop.times import DAY_MS, HOUR_MS, MINUTE_MS
 from watchkeep.streams.pipeline import Outcome, Shard
 
-DAYS = 0.15
+DAYS = 0.06
 Cell = tuple[int, int, float]
 FAULTS = Path(__file__).parents[2] / "shop" / "faults"
 
@@ -179,7 +179,7 @@ def test_the_command_prints_one_json_object_and_draws(
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(bench_shop_quality, "FULL", SMALL)
     plots = plain_faults / "plots"
-    asked = ["--seeds", "1", "--days", "0.3", "--days-before", "0", "--workers", "1"]
+    asked = ["--seeds", "1", "--days", "0.2", "--days-before", "0", "--workers", "1"]
     asked += ["--no-special", "--faults", str(plain_faults), "--plots", str(plots)]
     assert bench_shop_quality.main(asked) == 0
     got = json.loads(capsys.readouterr().out.splitlines()[-1])
