@@ -77,8 +77,7 @@ def run(seed: int, asked: Asked) -> Judged:
 
 def settings_of(budget: float) -> Detect:
     """Make detection's settings."""
-    del budget
-    return Detect()
+    return Detect(budget=budget)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
