@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, begins, where
 from watchkeep.detectors.channel import Span
-from watchkeep.detectors.rarity import Pareto, Rarity
+from watchkeep.detectors.rarity import Rarity
+from watchkeep.detectors.tails import Pareto, Prior
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -31,7 +32,11 @@ _ADDS_SQUARED: Final = 0.02
 _ADDS_CELLS: Final = 1_440
 _MEMORY_CELLS: Final = 20_160
 
-SUMS: Final = Rarity(Pareto(trust=None), block_cells=30, warm_blocks=24)
+# What sums of 6 to 38 signals show on their first day.
+_FIRST_SUMS: Final = Prior(blocks=24, median=1.5, high=7.0)
+SUMS: Final = Rarity(
+    Pareto(trust=None, prior=_FIRST_SUMS), block_cells=30, warm_blocks=2, settled_blocks=24
+)
 
 _SIGNALS: Final = {
     "entity": Field("i4", -1),
