@@ -18,8 +18,9 @@ from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
 from watchkeep.detectors.channel import Channel, Scores, Span
 from watchkeep.detectors.envelope import LOOK_MS, Envelope
 from watchkeep.detectors.fusion import SUMS, Fusion
-from watchkeep.detectors.rarity import LogExponential, Pareto, Rarity
+from watchkeep.detectors.rarity import Rarity
 from watchkeep.detectors.spike import Spike
+from watchkeep.detectors.tails import LogExponential, Pareto, Prior
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -59,12 +60,18 @@ class Part(NamedTuple):
 
 
 _NOVEL: Final = Rarity(LogExponential(), block_cells=12, warm_blocks=17, refit_ms=LOOK_MS)
+# What jumps show on a signal's first day, when no season is known: of servers, services and sensors
+# alike.
+_FIRST_JUMPS: Final = Prior(blocks=12, median=1.0, high=2.4, known=12)
+_SUDDEN: Final = Rarity(
+    Pareto(prior=_FIRST_JUMPS), block_cells=30, warm_blocks=2, settled_blocks=24
+)
 PARTS: Final = (
-    Part(Spike(), Rarity(Pareto(), block_cells=30, warm_blocks=24), slow=False),
+    Part(Spike(), _SUDDEN, slow=False),
     Part(Envelope(), _NOVEL, slow=True),
     Part(Envelope("hour", looks=12), _NOVEL, slow=True, less=0.7),
 )
-MEMBERS: Final = Rarity(Pareto(), block_cells=30, warm_blocks=24)
+MEMBERS: Final = _SUDDEN
 
 
 class Sighting(NamedTuple):

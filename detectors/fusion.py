@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, begins, where
 from watchkeep.detectors.channel import Span
-from watchkeep.detectors.rarity import Pareto, Rarity
+from watchkeep.detectors.rarity import Rarity
+from watchkeep.detectors.tails import Pareto, Prior
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -29,7 +30,11 @@ _SETTLES_MS: Final = 86_400_000
 _ADDS: Final = 0.01
 _VARIES: Final = 0.025
 
-SUMS: Final = Rarity(Pareto(trust=None), block_cells=30, warm_blocks=24)
+# What sums of 6 to 38 signals show on their first day.
+_FIRST_SUMS: Final = Prior(blocks=24, median=1.5, high=7.0)
+SUMS: Final = Rarity(
+    Pareto(trust=None, prior=_FIRST_SUMS), block_cells=30, warm_blocks=2, settled_blocks=24
+)
 
 _SIGNALS: Final = {
     "entity": Field("i4", -1),

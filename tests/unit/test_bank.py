@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray
 from watchkeep.detectors.bank import Bank, Part
 from watchkeep.detectors.channel import Scores, Span
-from watchkeep.detectors.rarity import LogExponential, Pareto, Rarity
+from watchkeep.detectors.rarity import Rarity
+from watchkeep.detectors.tails import LogExponential, Pareto
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -1,6 +1,7 @@
 """Rarity means what it says, and depends on a signal's own past alone."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from watchkeep.detectors.arrays import Arrays
 from watchkeep.detectors.channel import Span
-from watchkeep.detectors.rarity import WEEK_MS, LogExponential, Pareto, Rarity
+from watchkeep.detectors.rarity import WEEK_MS, Rarity
+from watchkeep.detectors.tails import LogExponential, Pareto, Prior
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -21,13 +23,18 @@ HALF_HOUR_MS, HOUR_MS = 1_800_000, 3_600_000
 BUDGETS = (0.1, 0.3, 1.0, 3.0, 10.0)
 ODD = [np.nan, np.inf, -np.inf, 0.0, 1e300, -1e300, 1e6, 1e-300, 5e-324]
 
+USUAL = Prior(blocks=24, median=1.0, high=3.0, known=8)
+WITH_PRIOR = Rarity(Pareto(prior=USUAL), block_cells=1, warm_blocks=2, settled_blocks=24)
+
 # Small blocks, fitted often; one forgets so fast that its weights are scaled down now and then.
 SMALL = [
     Rarity(Pareto(), block_cells=2, warm_blocks=3, refit_ms=5 * HALF_HOUR_MS),
     Rarity(Pareto(memory_weeks=0.003, trust=None), 2, warm_blocks=3, refit_ms=0),
     Rarity(LogExponential(), block_cells=3, warm_blocks=2, refit_ms=0),
+    Rarity(Pareto(prior=USUAL), 2, warm_blocks=2, refit_ms=5 * HALF_HOUR_MS, settled_blocks=6),
 ]
-every_kind = pytest.mark.parametrize("rarity", SMALL, ids=["pareto", "forgetful", "logexponential"])
+KINDS = ["pareto", "forgetful", "logexponential", "prior"]
+every_kind = pytest.mark.parametrize("rarity", SMALL, ids=KINDS)
 few = settings(max_examples=25)
 
 
@@ -218,6 +225,59 @@ def test_a_short_past_claims_less() -> None:
     assert by_trust[0] < by_trust[1] - 1
 
 
+def test_a_prior_is_as_many_blocks_as_it_counts_and_has_its_quantiles() -> None:
+    """A fit of nothing else is the prior's alone."""
+    bins = Pareto.bins
+    blocks = Pareto(prior=USUAL).with_prior(np.zeros((1, len(bins.low))))
+    assert blocks.min() >= 0
+    assert blocks.sum() == pytest.approx(USUAL.blocks)
+    sums = blocks.cumsum(axis=1)
+    for share, score in ((0.5, USUAL.median), (0.9, USUAL.high)):
+        found = bins.quantile(blocks, sums, np.array([share * USUAL.blocks])).item()
+        assert found == pytest.approx(score, rel=0.02)
+
+
+@pytest.mark.parametrize("ratio", [0.2, 1.0, 3.0])
+def test_with_a_prior_two_blocks_claim_neither_too_much_nor_too_little(ratio: float) -> None:
+    """Signals may show a few times more or less than what is usual."""
+    dice = np.random.default_rng(1)
+    rows = ratio * dice.lognormal(0, 0.5, (48, 200))
+    rarities = run(WITH_PRIOR, rows)
+    assert np.isnan(rarities[:2]).all()
+    assert np.isfinite(rarities[2:]).all()
+    assert (rarities[2:] > 0).mean() * 336 < 3  # Alerts a week, of a budget of 1.
+    state = fresh(WITH_PRIOR, 1)
+    run(WITH_PRIOR, rows[:2, :1], state)
+    assert 5 < level(WITH_PRIOR, state, 0.0) < 30
+
+
+def test_without_a_prior_the_same_few_blocks_see_nothing_or_everything() -> None:
+    rows = np.random.default_rng(1).lognormal(0, 0.5, (2, 1))
+    state = fresh(WITH_PRIOR, 1)
+    run(replace(WITH_PRIOR, tail=Pareto()), rows, state)
+    assert not 1 < level(WITH_PRIOR, state, 0.0) < 1_000
+
+
+@pytest.mark.parametrize("ratio", [0.1, 1.0, 10.0])
+def test_a_long_past_outweighs_the_prior(ratio: float) -> None:
+    rows = ratio * np.random.default_rng(1).lognormal(size=(8 * 336, 30, 1)).max(axis=1)
+    levels = []
+    for tail in (Pareto(prior=USUAL), Pareto()):
+        rarity, state = replace(WITH_PRIOR, tail=tail), fresh(WITH_PRIOR, 1)
+        run(rarity, rows, state)
+        levels.append([level(rarity, state, wanted) for wanted in (0.0, 1.0)])
+    assert np.divide(*levels) == pytest.approx(1, abs=0.1)
+
+
+def test_with_a_prior_a_signal_that_shows_nothing_is_silent_but_not_deaf() -> None:
+    """From the second block on, for a day; then it jumps."""
+    state = fresh(WITH_PRIOR, 1)
+    for begin in range(48):
+        told = run(WITH_PRIOR, np.zeros((1, 1)), state, begin)
+        assert begin < 2 or told < 0
+        assert begin < 2 or level(WITH_PRIOR, state, 0.0) < 30
+
+
 @every_kind
 def test_it_tells_nothing_before_it_is_warm(rarity: Rarity) -> None:
     cells = rarity.block_cells * rarity.warm_blocks
@@ -304,7 +364,7 @@ def test_the_future_does_not_change_the_past(
     )
 
 
-@pytest.mark.parametrize("rarity", SMALL[1:])
+@pytest.mark.parametrize("rarity", SMALL[1:3])
 @few
 @given(tables(), st.integers(1, 3))
 def test_what_is_no_score_is_neither_told_nor_learnt(
