@@ -31,6 +31,8 @@ _ESCALATION_GAINS: Final = 1.2
 _FAMILIES: Final = 0.1
 # In sums, what lasts counts a decade less.
 _LASTING_COUNTS: Final = -1.0
+# Slow channels are too sure of themselves until they have seen a day and a night.
+_SETTLES_MS: Final = 86_400_000
 MEMBER: Final = "member"
 
 _SIGNAL_FIELDS: Final = {
@@ -234,7 +236,9 @@ class Bank:
         alone = np.fmax(sudden, escalated + _ESCALATION_GAINS) - _FAMILIES
         known = where(~np.isnan(slow))
         self._signals["slow"][slots.take(known)] = slow.take(known)
-        lasting = self._signals["slow"].take(slots) + _LASTING_COUNTS
+        age_ms = span.begin_ms - self._signals["born_ms"].take(slots)
+        lasting = np.where(age_ms >= _SETTLES_MS, self._signals["slow"].take(slots), np.nan)
+        lasting += _LASTING_COUNTS
         fused = self._fusion.step(span, slots, alone, np.fmax(sudden, lasting), sums=sums)
         return Decision(*fused, alone, tuple(sightings))
 

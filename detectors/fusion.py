@@ -5,8 +5,8 @@ they show, from a hundred times a week on, is added up, over three cells as they
 once; and the sum is put on the scale of rarity from its own past. Sums are told in units of what
 signals usually add, so that a signal more or less doesn't move their scale.
 
-New signals are added up once they have seen a day. While a sum's past is too short, an entity is
-as abnormal as its farthest signal, which counts less the more signals could have been it.
+While a sum's past is too short, an entity is as abnormal as its farthest signal, which counts less
+the more signals could have been it.
 """
 
 from typing import Final, NamedTuple
@@ -25,7 +25,6 @@ Flags = npt.NDArray[np.bool_]
 # No signal counts more than this in a sum.
 _MOST: Final = 8.0
 _FROM: Final = 2.0
-_SETTLES_MS: Final = 86_400_000
 # What a signal adds on average, and how much that varies, squared: measured on calm servers.
 _ADDS: Final = 0.01
 _VARIES: Final = 0.025
@@ -40,7 +39,6 @@ _SIGNALS: Final = {
     "entity": Field("i4", -1),
     "stagger": Field("f4", 0.0),
     "page": Field("?", 0),
-    "born_ms": Field("i8", -1),
     "shown": Field("f4", 0.0, (2,)),
 }
 
@@ -110,7 +108,7 @@ class Fusion:
         if len(several):
             rarity[several] -= np.log10(count.take(several))
         if sums and len(several):
-            known = page & ~np.isnan(lasting) & self._of_age(span, slots)
+            known = page & ~np.isnan(lasting)
             adds = np.where(known, (shown, known), 0.0).take(order, axis=1)
             total, signals_known = np.add.reduceat(adds, firsts, axis=1)[:, several]
             signals_known[signals_known == 0] = np.nan
@@ -125,14 +123,6 @@ class Fusion:
             )
             rarity[several] = np.where(np.isnan(told), rarity[several], told)
         return Fused(ids, rarity)
-
-    def _of_age(self, span: Span, slots: SlotArray) -> Flags:
-        """Tell which signals are known for a day, so that all their channels have settled."""
-        born_ms = self.signals["born_ms"].take(slots)
-        born_ms = np.where(born_ms < 0, span.begin_ms, born_ms)
-        self.signals["born_ms"][slots] = born_ms
-        settled: Flags = span.begin_ms - born_ms >= _SETTLES_MS
-        return settled
 
     def _shown(self, slots: SlotArray, rarity: Floats) -> Floats:
         """Tell what signals add to their entities: the most of this cell and the two before."""

@@ -53,6 +53,8 @@ def explain(incident: Incident) -> Explanation:
         also = f"; {_signals(len(others))} more {_do(len(others))} unusual too" if others else ""
         since = clock_time(incident.onset_ms)
         summary = f"{title} is abnormal since {since}: {_finding(strongest)}{also}."
+        if others and incident.strength > strongest.peak_score:
+            summary += f" Together that is {how_often(incident.strength)}."
     over = incident.state is AlertState.RESOLVED
     lines = [_line(evidence, over=over) for evidence in seen[:LINES_MAX]]
     if len(seen) > LINES_MAX:
@@ -78,8 +80,10 @@ def _finding(evidence: Evidence) -> str:
         return _missing(evidence, evidence.peak)
     if evidence.member:
         return _unlike(evidence, evidence.peak, evidence.expected)
+    # What was looked at is the mean of an hour.
+    reached = "averaged" if evidence.channel == "hour" else "reached"
     return (
-        f"{_name(evidence)} reached {_number(evidence.peak, evidence.unit)} where "
+        f"{_name(evidence)} {reached} {_number(evidence.peak, evidence.unit)} where "
         f"{_band(evidence)} was expected, {_strength(evidence)}"
     )
 

@@ -263,7 +263,7 @@ def readiness(one: Watched) -> str:
         )
     if last.alone is None:
         return "Its last cell could not be scored."
-    return f"Ready: its last cell was {how_often(last.alone)}."
+    return f"Ready: what its last cell showed is {how_often(last.alone)}."
 
 
 def _row(one: Watched) -> tuple[Text, Text, str, str, str, str]:

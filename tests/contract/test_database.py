@@ -11,7 +11,13 @@ from watchkeep.streams.store import check, migrate, open_to_read, pending
 
 
 async def test_migrating_again_changes_nothing(database_url: str) -> None:
-    steps = ["0001_core.sql", "0002_delivery.sql", "0003_writers.sql", "0004_catalogue.sql"]
+    steps = [
+        "0001_core.sql",
+        "0002_delivery.sql",
+        "0003_writers.sql",
+        "0004_catalogue.sql",
+        "0005_rarity.sql",
+    ]
     assert await pending(database_url) == steps
     first = await asyncio.gather(migrate(database_url), migrate(database_url))
     assert sorted(first) == [[], steps]

@@ -126,7 +126,7 @@ async def test_an_entity_is_shown_whole() -> None:
         '  http_requests_total{code="5xx"}  1234 1/s\n'
         "    rate of 12 series over 3 members, every 60 s; folded away: container, instance, pod\n"
         "    Errors that its callers see.\n"
-        "    Ready: its last score was 2.12, 6 has to be passed.\n"
+        "    Ready: what its last cell showed is seen about 13 times a week.\n"
     ) in told
     assert "Warms up: it has 40% of the history that it needs before it may page." in told
     assert re.search(r"process_max_fds +308\.6, asleep +mean +60 s +12 +3\n", told)
