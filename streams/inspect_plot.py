@@ -1,0 +1,237 @@
+"""The plot of `watchkeep inspect`: values in their bands, and how rare they were, on one time axis.
+
+Colours are Okabe's and Ito's, which the colour-blind tell apart, and each channel has a mark of its
+own besides. Sizes are such that it can be read on a phone.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from watchkeep.schemas.entity import Entity
+from watchkeep.schemas.errors import ConfigError
+from watchkeep.schemas.text import clock_time, plain
+from watchkeep.streams.inspect_lookup import Cells, Floats
+from watchkeep.streams.inspection import Inspection, Look, entity_rarity, over_ms
+from watchkeep.streams.show_signals import title
+from watchkeep.streams.stores import CHANNELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_KINDS: Final = (".png", ".svg")
+_VALUE: Final = "#0072B2"
+_ENTITY: Final = "#000000"
+_WINDOW: Final = "#E69F00"
+_CHOSEN: Final = "#555555"
+_CHANNELS: Final = dict(
+    zip(
+        CHANNELS,
+        (("#D55E00", "o"), ("#009E73", "s"), ("#CC79A7", "^"), ("#56B4E9", "D")),
+        strict=True,
+    )
+)
+_VALUES_SHOWN: Final = 2
+_TITLE_MAX: Final = 62
+# What is less rare than this says nothing, and would only take the place of what does.
+_FLOOR: Final = -2.0
+_CEILING: Final = 2.5
+# How often each rarity is, in words.
+_OFTEN: Final = {
+    -2: "100 a week",
+    -1: "10 a week",
+    0: "once a week",
+    1: "in 10 weeks",
+    2: "in 2 years",
+    3: "in 20 years",
+    4: "in 200 years",
+}
+
+
+def check(path: Path) -> None:
+    """Make sure that a plot can be drawn and written, before anything is looked up.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    if path.suffix not in _KINDS:
+        raise ConfigError(f"--plot: {path} has to end in {' or '.join(_KINDS)}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"--plot: {path} can't be written: name a file in a folder of yours")
+    try:
+        import matplotlib  # noqa: F401, ICN001, PLC0415 - Only plots need it.
+    except ImportError as error:
+        raise ConfigError(
+            f"--plot: {error.name} is missing; pip install 'watchkeep[plots]'"
+        ) from error
+
+
+def draw(path: Path, found: Inspection) -> None:
+    """Draw what was found into a file.
+
+    Raises:
+        ConfigError: there is nothing to draw, or the file can't be written.
+    """
+    shown = _shown(found)
+    if not shown:
+        raise ConfigError("--plot: no cell is stored of this time; another --at or --span may help")
+    import matplotlib as mpl  # noqa: PLC0415 - Late, as it takes its time.
+
+    look: dict[str, Any] = {"font.size": 11, "svg.fonttype": "none", "svg.hashsalt": "watchkeep"}
+    with mpl.rc_context(look):
+        figure, (*values, rarities) = _figure(len(shown))
+        for plot, (look_, cells) in zip(values, shown, strict=True):
+            _draw_value(plot, look_, cells)
+        _draw_rarities(rarities, found)
+        for plot in (*values, rarities):
+            _mark(plot, found)
+        rarities.set_xlim(_date(found.span_ms[0]), _date(found.span_ms[1]))
+        figure.suptitle(_heading(found), fontsize=12, fontweight="bold", x=0.01, ha="left")
+        _legend(figure, rarities)
+        metadata = {"Date": None} if path.suffix == ".svg" else {}
+        try:
+            figure.savefig(path, dpi=180, metadata=metadata)
+        except OSError as error:
+            raise ConfigError(f"--plot: {path} can't be written: {error.strerror}") from error
+
+
+def _shown(found: Inspection) -> list[tuple[Look, Cells]]:
+    """Choose the signals to draw: the one asked about, or those that were rarest in the span."""
+    chosen = [found.signal] if found.signal else found.looks
+    drawn = [
+        (look, found.cells[look.signal.signal_id])
+        for look in chosen
+        if look.signal.signal_id in found.cells
+    ]
+    drawn.sort(key=lambda pair: -_peak(pair[1], found))
+    return drawn[:_VALUES_SHOWN]
+
+
+def _peak(cells: Cells, found: Inspection) -> float:
+    """Tell how rare a signal was at most, in the window or else anywhere."""
+    window = found.window
+    if window is not None:
+        cells = cells.between(window.onset_ms, min(over_ms(window), found.span_ms[1]))
+    told = cells.channels[np.isfinite(cells.channels)]
+    return float(told.max()) if len(told) else -np.inf
+
+
+def _figure(values: int) -> tuple[Any, "list[Axes]"]:
+    from matplotlib import dates  # noqa: PLC0415 - Late.
+    from matplotlib.figure import Figure  # noqa: PLC0415 - Late, and without pyplot's globals.
+
+    untyped: Any = dates
+    figure = Figure(figsize=(6.0, 1.0 + 1.7 * values + 2.6), layout="constrained")
+    axes = list(figure.subplots(values + 1, 1, sharex=True, height_ratios=[1.7] * values + [2.6]))
+    locator = untyped.AutoDateLocator(tz=UTC, maxticks=7)
+    for plot in axes:
+        plot.xaxis.set_major_locator(locator)
+        plot.xaxis.set_major_formatter(untyped.ConciseDateFormatter(locator, tz=UTC))
+        plot.tick_params(labelsize=10)
+        plot.grid(visible=True, color="#dddddd", lw=0.6)
+        for side in ("top", "right"):
+            plot.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _draw_value(plot: "Axes", look: Look, cells: Cells) -> None:
+    cells = _gaps(cells)
+    times = _date(cells.at_ms)
+    plot.fill_between(times, cells.low, cells.high, color=_VALUE, alpha=0.18, lw=0, label="usual")
+    plot.plot(times, cells.expected, color=_VALUE, lw=0.8, ls=":")
+    plot.plot(times, cells.value, color=_VALUE, lw=1.4)
+    unit = f" [{plain(look.signal.unit)}]" if look.signal.unit else ""
+    plot.set_title(_literal(_short(title(look.signal)) + unit), fontsize=10, loc="left")
+    plot.locator_params(axis="y", nbins=4)
+
+
+def _draw_rarities(plot: "Axes", found: Inspection) -> None:
+    top = _CEILING
+    for name, at_ms, rarity in _by_channel(found):
+        colour, mark = _CHANNELS[name]
+        told = rarity > _FLOOR
+        size = 12 if name in {"spike", "member"} else 20
+        plot.scatter(_date(at_ms[told]), rarity[told], s=size, c=colour, marker=mark, label=name)
+        top = max(top, float(rarity[told].max(initial=_FLOOR)) + 0.4)
+    at_ms, rarity, threshold = entity_rarity(found.cells)
+    rarity = np.where(rarity < _FLOOR, _FLOOR, rarity)
+    top = max(top, float(np.nanmax(rarity, initial=_FLOOR)) + 0.4)
+    plot.plot(_date(at_ms), rarity, color=_ENTITY, lw=1.3, label="entity")
+    plot.plot(_date(at_ms), threshold, color=_ENTITY, lw=1.2, ls="--", label="window opens")
+    plot.set_ylim(_FLOOR - 0.1, top)
+    ticks = [tick for tick in _OFTEN if tick <= top]
+    plot.set_yticks(ticks, [_OFTEN[tick] for tick in ticks])
+    plot.set_title("How rare (alone, to each channel; and the entity)", fontsize=10, loc="left")
+
+
+def _by_channel(found: Inspection) -> list[tuple[str, Floats, Floats]]:
+    """Give the times and rarities of each channel's looks: of several signals, the rarest."""
+    chosen = [look.signal.signal_id for look in ([found.signal] if found.signal else found.looks)]
+    cells = [found.cells[signal_id] for signal_id in chosen if signal_id in found.cells]
+    drawn = []
+    for n, name in enumerate(CHANNELS):
+        at_ms = np.concatenate([each.at_ms for each in cells])
+        rarity = np.concatenate([each.channels[n] for each in cells])
+        at_ms, rarity = at_ms[np.isfinite(rarity)], rarity[np.isfinite(rarity)]
+        if len(at_ms):
+            order = np.lexsort((rarity, at_ms))
+            at_ms, rarity = at_ms[order], rarity[order]
+            last = np.append(at_ms[1:] != at_ms[:-1], True)
+            drawn.append((name, at_ms[last], rarity[last]))
+    return drawn
+
+
+def _mark(plot: "Axes", found: Inspection) -> None:
+    """Shade windows, and mark the time that was asked about."""
+    begin_ms, end_ms = found.span_ms
+    for window in found.windows:
+        first, last = max(window.onset_ms, begin_ms), min(over_ms(window), end_ms)
+        if first < last:
+            plot.axvspan(_date(first), _date(last), color=_WINDOW, alpha=0.22, lw=0, label="window")
+    plot.axvline(_date(found.at_ms), color=_CHOSEN, lw=1.2, ls="-.", label="the time")
+
+
+def _legend(figure: Any, plot: "Axes") -> None:  # noqa: ANN401 - matplotlib is imported late.
+    handles, names = plot.get_legend_handles_labels()
+    unique = dict(zip(names, handles, strict=True))
+    figure.legend(
+        unique.values(),
+        unique.keys(),
+        loc="outside lower left",
+        ncols=4,
+        fontsize=10,
+        frameon=False,
+    )
+
+
+def _heading(found: Inspection) -> str:
+    entity = Entity.from_key(found.entity).title
+    return _literal(f"{_short(plain(entity))}, {clock_time(found.at_ms)}")
+
+
+def _gaps(cells: Cells) -> Cells:
+    """Put an empty cell where some are missing, so that no line leads over."""
+    late = np.flatnonzero(np.diff(cells.at_ms) > 2_500 * cells.step_s[:-1]) + 1
+    if not len(late):
+        return cells
+    hole = cells.at_ms[late - 1] + cells.step_s[late - 1] * 1000
+    filled = (np.insert(column, late, np.nan, axis=-1) for column in cells[1:])
+    return Cells(np.insert(cells.at_ms, late, hole), *filled)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TITLE_MAX else f"{text[: _TITLE_MAX - 1]}…"
+
+
+def _date(time_ms: Any) -> Any:  # noqa: ANN401 - A number, or an array of them.
+    """Give a time as matplotlib counts it: days since 1970."""
+    return time_ms / 86_400_000
+
+
+def _literal(text: str) -> str:
+    """Keep matplotlib from reading a dollar as the begin of a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,200 @@
+"""Why a window opened at some time, or didn't, in words."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from watchkeep.schemas.signal import Side
+from watchkeep.schemas.text import clock_time, duration, how_often, plain
+from watchkeep.schemas.window import Evidence, Window, WindowState
+from watchkeep.streams.inspection import Inspection, Look, over_ms
+from watchkeep.streams.show_signals import title
+
+_NAME_MAX = 300
+
+
+class Verdict(StrEnum):
+    """What became of a time."""
+
+    FIRED = "fired"  # A window was open.
+    CALM = "calm"  # It was less rare than the budget asks for.
+    COOLING = "cooling"  # It was rare enough, but a window had closed just before.
+    UNTOLD = "untold"  # It was rare enough, and no window is stored.
+    WARMING = "warming"  # Too little is known of it.
+    NEVER = "never"  # None of its signals may page.
+    ASLEEP = "asleep"  # All were constant up to now.
+    NOTHING = "nothing"  # No cell is stored of this time.
+
+
+class Told(NamedTuple):
+    """A verdict, and why, in sentences."""
+
+    verdict: Verdict
+    why: str
+
+
+def judge(found: Inspection, cool_down_s: float) -> Told:
+    """Tell why the entity's window was open at the time, or wasn't."""
+    if found.window is not None:
+        return Told(Verdict.FIRED, _fired(found.window, found.at_ms))
+    if found.cell_ms is None:
+        return _nothing(found)
+    if found.rarity is None or found.threshold is None:
+        return _unknown(found)
+    if found.rarity < found.threshold:
+        return Told(Verdict.CALM, _calm(found, found.rarity, found.threshold))
+    closed = [w for w in found.windows if over_ms(w) <= found.at_ms]
+    if closed and found.at_ms < over_ms(closed[-1]) + cool_down_s * 1000:
+        why = (
+            f"It didn't: it was {how_often(found.rarity)}, but a window had closed at "
+            f"{_clock(over_ms(closed[-1]))}, and for {duration(cool_down_s)} only what is stronger "
+            "or new opens another."
+        )
+        return Told(Verdict.COOLING, why)
+    why = (
+        f"It was rare enough, {how_often(found.rarity)}, but no window of this time is stored: "
+        "incidents may be behind (`watchkeep doctor` tells), or the cell was the first to be so "
+        "rare."
+    )
+    return Told(Verdict.UNTOLD, why)
+
+
+def _fired(window: Window, at_ms: int) -> str:
+    began = f"it began at {_clock(window.onset_ms)} and was found at {_clock(window.detected_ms)}"
+    if window.state is WindowState.OPEN:
+        state = "A window is open"
+    else:
+        state = f"A window was open until {_clock(window.at_ms)}"
+    early = " That is later than the time asked about." if window.detected_ms > at_ms else ""
+    late = " It was found in a backlog, so nobody was paged." if window.backlog else ""
+    strongest = f" Its strongest evidence: {evidence(window.evidence[0])}." * bool(window.evidence)
+    return (
+        f"It fired. {state}; {began}. At its strongest it was {how_often(window.strength)}."
+        f"{early}{late}{strongest}"
+    )
+
+
+def evidence(shown: Evidence) -> str:
+    """Tell what one signal showed in a window, at its peak."""
+    name = plain(shown.signal, _NAME_MAX)
+    whose = f" of {plain(shown.member)}" if shown.member else ""
+    unit = f" {plain(shown.unit)}" if shown.unit else ""
+    how = f"{how_often(shown.peak_score)}, to {shown.channel}"
+    return (
+        f"{name}{whose} reached {shown.peak:.4g}{unit} where {shown.low:.4g} to {shown.high:.4g} "
+        f"is usual ({how})"
+    )
+
+
+def _nothing(found: Inspection) -> Told:
+    if found.looks and all(look.asleep for look in found.looks):
+        why = "It sleeps: all its signals were constant up to now, and are scored once they move."
+        return Told(Verdict.ASLEEP, why)
+    before_ms, newest_ms = found.nearest_ms
+    if newest_ms is None:
+        return Told(Verdict.NOTHING, "No cell of it is stored.")
+    newest = f"the newest cell is of {clock_time(newest_ms)}"
+    if before_ms is None:
+        why = f"Nothing is stored of this time, nor of any before; {newest}."
+    elif before_ms == newest_ms:
+        why = f"Nothing is stored of this time; {newest}."
+    else:
+        why = f"Nothing is stored of this time; the last before is of {clock_time(before_ms)}, and "
+        why += f"{newest}."
+    return Told(Verdict.NOTHING, why)
+
+
+def _unknown(found: Inspection) -> Told:
+    paging = [look for look in found.looks if look.pages]
+    if not paging:
+        return Told(Verdict.NEVER, "It never fires: none of its signals may page.")
+    warmups = [look.cell.warmup for look in paging if look.cell is not None]
+    if not warmups:
+        why = "It couldn't: none of its signals that may page had a cell."
+        return Told(Verdict.WARMING, why)
+    why = (
+        f"It couldn't, as it was warming up: the first of its signals had {max(warmups):.0%} of the "
+        "history that it needs before it may page."
+        if max(warmups) < 1
+        else "It couldn't: its signals are known, but not yet how rare the entity is."
+    )
+    return Told(Verdict.WARMING, why)
+
+
+def _calm(found: Inspection, rarity: float, threshold: float) -> str:
+    parts = [f"It didn't: what it shows is {_seen(rarity)}; a window opens at {_opens(threshold)}."]
+    rarest = rarest_paging(found.looks)
+    if rarest is not None and rarest.rarest is not None:
+        channel, saw = rarest.rarest
+        parts.append(
+            f"The rarest of those that may page is {title(rarest.signal)}: {_seen(saw.rarity)}, to "
+            f"{channel}."
+        )
+        if saw.rarity >= threshold:
+            parts.append(
+                "That alone isn't enough: with many signals one or another is often rare, and what "
+                "lasts counts only while it grows."
+            )
+    return " ".join(parts)
+
+
+def rarest_paging(looks: Sequence[Look]) -> Look | None:
+    """Find the rarest of those that may page and are on the side that matters."""
+    return next(
+        (look for look in looks if look.pages and look.rarest and not look.wrong_side), None
+    )
+
+
+def _seen(rarity: float) -> str:
+    return "nothing unusual" if rarity < -2 else f"{how_often(rarity)} ({rarity:+.1f})"
+
+
+def _opens(threshold: float) -> str:
+    return how_often(threshold).removeprefix("seen about ")
+
+
+def of_signal(found: Inspection, look: Look) -> str:
+    """Tell of one signal whether it pages, and what it showed at the time."""
+    told = [_role(look)]
+    if look.asleep:
+        told.append("It sleeps: it was constant up to now, and is scored once it moves.")
+    elif look.cell is None:
+        told.append("It has no cell of this time.")
+    elif look.rarest is None:
+        told.append(
+            f"It was warming up: it had {look.cell.warmup:.0%} of the history that it needs."
+            if look.cell.warmup < 1
+            else "No channel could tell how rare it was."
+        )
+    else:
+        channel, saw = look.rarest
+        told.append(f"By itself it was {_seen(saw.rarity)}, to {channel}.")
+        if look.pages and look.wrong_side:
+            where = "below" if look.side is Side.ABOVE else "above"
+            told.append(f"It was {where} what was expected, where it doesn't page.")
+    if (window := found.window) is not None:
+        name = title(look.signal)
+        shown = [each for each in window.evidence if plain(each.signal, _NAME_MAX) == name]
+        told.append(
+            f"In the window it is evidence: {evidence(shown[0])}."
+            if shown
+            else "It is no evidence of the window."
+        )
+    return " ".join(told)
+
+
+_SIDES = {
+    Side.ABOVE: "It may page when it rises",
+    Side.BELOW: "It may page when it falls",
+    Side.BOTH: "It may page",
+}
+
+
+def _role(look: Look) -> str:
+    why = plain(look.signal.why, _NAME_MAX).rstrip(".")
+    role = _SIDES[look.side] if look.pages else "It never pages, and only explains"
+    return f"{role}: {why}." if why else f"{role}."
+
+
+def _clock(time_ms: int) -> str:
+    return clock_time(time_ms)
