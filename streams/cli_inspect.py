@@ -53,7 +53,7 @@ class Asked(NamedTuple):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: see docs/inspect.md.")
 @click.pass_context
-def inspect_one(  # noqa: PLR0913 - Click's own way.
+def inspect_one(  # noqa: PLR0913, PLR0917 - Click's own way.
     ctx: click.Context,
     name: str,
     signal: str,
@@ -98,10 +98,9 @@ async def answer(
     Raises:
         ConfigError: nothing has the name, a time can't be read, or the file can't be written.
     """
-    from watchkeep.schemas.signal_rules import SignalRules
     from watchkeep.streams import inspect_names, inspect_plot, show_inspection
     from watchkeep.streams.inspect_verdict import judge
-    from watchkeep.streams.inspection import inspect, newest
+    from watchkeep.streams.inspection import Question, inspect, newest
 
     if asked.plot is not None:
         inspect_plot.check(asked.plot)
@@ -109,8 +108,7 @@ async def answer(
     target = await inspect_names.target(store, asked.name, asked.signal)
     newest_ms = await newest(store, target) or 0
     at_ms = inspect_names.moment(asked.at, newest_ms) if asked.at else newest_ms
-    sides = SignalRules(settings.detect.rules, settings.detect.step_s)
-    found = await inspect(store, target, sides, settings.detect, at_ms, span_s)
+    found = await inspect(store, Question(target, at_ms, span_s), settings.detect)
     told = judge(found, settings.detect.cool_down_s)
     if asked.as_json:
         show_inspection.print_json(console, found, told)

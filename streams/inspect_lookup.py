@@ -54,7 +54,7 @@ def cells_of(rows: Sequence[Sequence[float | None]]) -> Cells:
     """Make cells of rows: the columns in the order of `Cells`, then a number a channel."""
     single = len(Cells._fields) - 1
     columns = np.array(rows, np.float64).reshape(-1, single + len(CHANNELS)).T
-    return Cells(*columns[:single], channels=columns[single:])
+    return Cells(*columns[:single], columns[single:])
 
 
 class InspectStore(CatalogueStore, Protocol):
@@ -84,8 +84,9 @@ class InspectStore(CatalogueStore, Protocol):
     async def cells(
         self, signals: Collection[int], begin_ms: int, end_ms: int
     ) -> Mapping[int, Cells]:
-        """Read the cells of signals that begin in a stretch of time, by signal; not more than
-        `CELLS_MAX`, the newest.
+        """Read the cells of signals that begin in a stretch of time, by signal.
+
+        Of more than `CELLS_MAX`, the newest are read.
         """
         ...
 

@@ -5,7 +5,6 @@ own besides. Sizes are such that it can be read on a phone.
 """
 
 import os
-from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +20,8 @@ from watchkeep.streams.show_signals import title
 from watchkeep.streams.stores import CHANNELS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
 _KINDS: Final = (".png", ".svg")
@@ -39,16 +40,18 @@ _VALUES_SHOWN: Final = 2
 _TITLE_MAX: Final = 62
 # What is less rare than this says nothing, and would only take the place of what does.
 _FLOOR: Final = -2.0
-_CEILING: Final = 2.5
+# From here on it only says that it was never seen.
+_CEILING: Final = 4.0
+_LEAST: Final = 2.0
 # How often each rarity is, in words.
 _OFTEN: Final = {
     -2: "100 a week",
     -1: "10 a week",
     0: "once a week",
-    1: "in 10 weeks",
-    2: "in 2 years",
-    3: "in 20 years",
-    4: "in 200 years",
+    1: "1 in 10 weeks",
+    2: "1 in 2 years",
+    3: "1 in 20 years",
+    4: "rarer",
 }
 
 
@@ -81,17 +84,16 @@ def draw(path: Path, found: Inspection) -> None:
         raise ConfigError("--plot: no cell is stored of this time; another --at or --span may help")
     import matplotlib as mpl  # noqa: PLC0415 - Late, as it takes its time.
 
-    look: dict[str, Any] = {"font.size": 11, "svg.fonttype": "none", "svg.hashsalt": "watchkeep"}
-    with mpl.rc_context(look):
+    with mpl.rc_context({"font.size": 11, "svg.hashsalt": "watchkeep"}):
         figure, (*values, rarities) = _figure(len(shown))
-        for plot, (look_, cells) in zip(values, shown, strict=True):
-            _draw_value(plot, look_, cells)
+        for plot, (look, cells) in zip(values, shown, strict=True):
+            _draw_value(plot, look, cells)
         _draw_rarities(rarities, found)
         for plot in (*values, rarities):
             _mark(plot, found)
         rarities.set_xlim(_date(found.span_ms[0]), _date(found.span_ms[1]))
         figure.suptitle(_heading(found), fontsize=12, fontweight="bold", x=0.01, ha="left")
-        _legend(figure, rarities)
+        _legend(figure, [rarities, *values[:1]])
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         try:
             figure.savefig(path, dpi=180, metadata=metadata)
@@ -142,7 +144,7 @@ def _draw_value(plot: "Axes", look: Look, cells: Cells) -> None:
     cells = _gaps(cells)
     times = _date(cells.at_ms)
     plot.fill_between(times, cells.low, cells.high, color=_VALUE, alpha=0.18, lw=0, label="usual")
-    plot.plot(times, cells.expected, color=_VALUE, lw=0.8, ls=":")
+    plot.plot(times, cells.expected, color=_VALUE, lw=0.8, ls=":", label="expected")
     plot.plot(times, cells.value, color=_VALUE, lw=1.4)
     unit = f" [{plain(look.signal.unit)}]" if look.signal.unit else ""
     plot.set_title(_literal(_short(title(look.signal)) + unit), fontsize=10, loc="left")
@@ -150,16 +152,17 @@ def _draw_value(plot: "Axes", look: Look, cells: Cells) -> None:
 
 
 def _draw_rarities(plot: "Axes", found: Inspection) -> None:
-    top = _CEILING
+    top = _LEAST
     for name, at_ms, rarity in _by_channel(found):
         colour, mark = _CHANNELS[name]
         told = rarity > _FLOOR
-        size = 12 if name in {"spike", "member"} else 20
-        plot.scatter(_date(at_ms[told]), rarity[told], s=size, c=colour, marker=mark, label=name)
-        top = max(top, float(rarity[told].max(initial=_FLOOR)) + 0.4)
+        at, height = _date(at_ms[told]), np.minimum(rarity[told], _CEILING)
+        size = 10 if name in {"spike", "member"} else 14
+        plot.scatter(at, height, s=size, c=colour, marker=mark, label=name)
+        top = max(top, float(height.max(initial=_FLOOR)))
     at_ms, rarity, threshold = entity_rarity(found.cells)
-    rarity = np.where(rarity < _FLOOR, _FLOOR, rarity)
-    top = max(top, float(np.nanmax(rarity, initial=_FLOOR)) + 0.4)
+    rarity = np.clip(rarity, _FLOOR, _CEILING)
+    top = max(top, float(np.nanmax(rarity, initial=_FLOOR))) + 0.3
     plot.plot(_date(at_ms), rarity, color=_ENTITY, lw=1.3, label="entity")
     plot.plot(_date(at_ms), threshold, color=_ENTITY, lw=1.2, ls="--", label="window opens")
     plot.set_ylim(_FLOOR - 0.1, top)
@@ -192,17 +195,21 @@ def _mark(plot: "Axes", found: Inspection) -> None:
         first, last = max(window.onset_ms, begin_ms), min(over_ms(window), end_ms)
         if first < last:
             plot.axvspan(_date(first), _date(last), color=_WINDOW, alpha=0.22, lw=0, label="window")
-    plot.axvline(_date(found.at_ms), color=_CHOSEN, lw=1.2, ls="-.", label="the time")
+    plot.axvline(
+        _date(found.at_ms), color=_CHOSEN, lw=1.2, ls="-.", label=clock_time(found.at_ms)[11:16]
+    )
 
 
-def _legend(figure: Any, plot: "Axes") -> None:  # noqa: ANN401 - matplotlib is imported late.
-    handles, names = plot.get_legend_handles_labels()
-    unique = dict(zip(names, handles, strict=True))
+def _legend(figure: Any, plots: "Sequence[Axes]") -> None:  # noqa: ANN401 - matplotlib is imported late.
+    unique: dict[str, Any] = {}
+    for plot in plots:
+        handles, names = plot.get_legend_handles_labels()
+        unique |= dict(zip(names, handles, strict=True))
     figure.legend(
         unique.values(),
         unique.keys(),
         loc="outside lower left",
-        ncols=4,
+        ncols=3,
         fontsize=10,
         frameon=False,
     )

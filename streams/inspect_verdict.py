@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from watchkeep.schemas.signal import Side
 from watchkeep.schemas.text import clock_time, duration, how_often, plain
@@ -10,7 +10,9 @@ from watchkeep.schemas.window import Evidence, Window, WindowState
 from watchkeep.streams.inspection import Inspection, Look, over_ms
 from watchkeep.streams.show_signals import title
 
-_NAME_MAX = 300
+_NAME_MAX: Final = 300
+# What is less rare is nothing unusual, as `how_often` has it.
+UNUSUAL: Final = -1.3
 
 
 class Verdict(StrEnum):
@@ -45,10 +47,10 @@ def judge(found: Inspection, cool_down_s: float) -> Told:
         return Told(Verdict.CALM, _calm(found, found.rarity, found.threshold))
     closed = [w for w in found.windows if over_ms(w) <= found.at_ms]
     if closed and found.at_ms < over_ms(closed[-1]) + cool_down_s * 1000:
+        ended = clock(over_ms(closed[-1]), found.at_ms)
         why = (
-            f"It didn't: it was {how_often(found.rarity)}, but a window had closed at "
-            f"{_clock(over_ms(closed[-1]))}, and for {duration(cool_down_s)} only what is stronger "
-            "or new opens another."
+            f"It didn't: it was {how_often(found.rarity)}, but a window had closed at {ended}, and "
+            f"for {duration(cool_down_s)} only what is stronger or new opens another."
         )
         return Told(Verdict.COOLING, why)
     why = (
@@ -60,18 +62,21 @@ def judge(found: Inspection, cool_down_s: float) -> Told:
 
 
 def _fired(window: Window, at_ms: int) -> str:
-    began = f"it began at {_clock(window.onset_ms)} and was found at {_clock(window.detected_ms)}"
-    if window.state is WindowState.OPEN:
-        state = "A window is open"
-    else:
-        state = f"A window was open until {_clock(window.at_ms)}"
-    early = " That is later than the time asked about." if window.detected_ms > at_ms else ""
-    late = " It was found in a backlog, so nobody was paged." if window.backlog else ""
-    strongest = f" Its strongest evidence: {evidence(window.evidence[0])}." * bool(window.evidence)
-    return (
-        f"It fired. {state}; {began}. At its strongest it was {how_often(window.strength)}."
-        f"{early}{late}{strongest}"
+    onset, found, closed = (
+        clock(ms, at_ms) for ms in (window.onset_ms, window.detected_ms, window.at_ms)
     )
+    if window.state is WindowState.OPEN:
+        told = [f"It fired: a window is open since {onset}, found at {found}."]
+    else:
+        told = [f"It fired: a window was open from {onset} to {closed}, found at {found}."]
+    if window.detected_ms > at_ms:
+        told.append("That was after the time asked about.")
+    if window.backlog:
+        told.append("It was found in a backlog, so nobody was paged.")
+    told.append(f"At its strongest it was {how_often(window.strength)}.")
+    if window.evidence:
+        told.append(f"Its strongest evidence: {evidence(window.evidence[0])}.")
+    return " ".join(told)
 
 
 def evidence(shown: Evidence) -> str:
@@ -108,26 +113,29 @@ def _unknown(found: Inspection) -> Told:
     paging = [look for look in found.looks if look.pages]
     if not paging:
         return Told(Verdict.NEVER, "It never fires: none of its signals may page.")
-    warmups = [look.cell.warmup for look in paging if look.cell is not None]
-    if not warmups:
-        why = "It couldn't: none of its signals that may page had a cell."
-        return Told(Verdict.WARMING, why)
-    why = (
-        f"It couldn't, as it was warming up: the first of its signals had {max(warmups):.0%} of the "
-        "history that it needs before it may page."
-        if max(warmups) < 1
-        else "It couldn't: its signals are known, but not yet how rare the entity is."
-    )
-    return Told(Verdict.WARMING, why)
+    warmup = max((look.cell.warmup for look in paging if look.cell is not None), default=None)
+    if warmup is None:
+        why = "none of its signals that may page had a cell"
+    elif warmup < 1:
+        why = (
+            f"it was warming up, with {warmup:.0%} of the history that it needs before it may page"
+        )
+    else:
+        why = "its signals were known, but not yet how rare the entity was"
+    return Told(Verdict.WARMING, f"It couldn't: {why}.")
 
 
 def _calm(found: Inspection, rarity: float, threshold: float) -> str:
-    parts = [f"It didn't: what it shows is {_seen(rarity)}; a window opens at {_opens(threshold)}."]
+    parts = [
+        f"It didn't: what it showed was {_seen(rarity)}; a window opens at {_opens(threshold)}."
+    ]
     rarest = rarest_paging(found.looks)
     if rarest is not None and rarest.rarest is not None:
         channel, saw = rarest.rarest
+        if saw.rarity < UNUSUAL:
+            return f"{parts[0]} None of its signals that may page was unusual."
         parts.append(
-            f"The rarest of those that may page is {title(rarest.signal)}: {_seen(saw.rarity)}, to "
+            f"The rarest signal that may page was {title(rarest.signal)}: {_seen(saw.rarity)}, to "
             f"{channel}."
         )
         if saw.rarity >= threshold:
@@ -146,7 +154,7 @@ def rarest_paging(looks: Sequence[Look]) -> Look | None:
 
 
 def _seen(rarity: float) -> str:
-    return "nothing unusual" if rarity < -2 else f"{how_often(rarity)} ({rarity:+.1f})"
+    return "nothing unusual" if rarity < UNUSUAL else f"{how_often(rarity)} ({rarity:+.1f})"
 
 
 def _opens(threshold: float) -> str:
@@ -183,7 +191,7 @@ def of_signal(found: Inspection, look: Look) -> str:
     return " ".join(told)
 
 
-_SIDES = {
+_SIDES: Final = {
     Side.ABOVE: "It may page when it rises",
     Side.BELOW: "It may page when it falls",
     Side.BOTH: "It may page",
@@ -196,5 +204,7 @@ def _role(look: Look) -> str:
     return f"{role}: {why}." if why else f"{role}."
 
 
-def _clock(time_ms: int) -> str:
-    return clock_time(time_ms)
+def clock(time_ms: int, near_ms: int) -> str:
+    """Write a time as short as it is clear beside another: without the day if that is the same."""
+    time, near = clock_time(time_ms).removesuffix(" UTC"), clock_time(near_ms)
+    return time[11:] if time[:10] == near[:10] else time

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from watchkeep.detectors.envelope import LOOK_MS
 from watchkeep.schemas.entity import Entity, EntityKind
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Folding, Role, Side
+from watchkeep.schemas.signal_rules import SignalRules
 from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.inspect_lookup import Cells, Floats, InspectStore
 from watchkeep.streams.inspect_names import Target
@@ -20,19 +21,18 @@ _FOREVER_MS: Final = 253_402_300_799_000
 _AFTER: Final = 0.25
 
 
-class Sides(Protocol):
-    """What decides on which side a signal pages; see `schemas.signal_rules`."""
+class Question(NamedTuple):
+    """What is asked.
 
-    def side(
-        self,
-        metric: str,
-        labels: tuple[tuple[str, str], ...],
-        folding: Folding,
-        entity: EntityKind,
-        /,
-    ) -> Side:
-        """Find which way a signal must leave what is expected to page."""
-        ...
+    Attributes:
+        target: about whom.
+        at_ms: the time.
+        span_s: how much is shown around it.
+    """
+
+    target: Target
+    at_ms: int
+    span_s: float
 
 
 class Saw(NamedTuple):
@@ -148,24 +148,16 @@ async def newest(store: InspectStore, target: Target, before_ms: int = _FOREVER_
     return await store.newest_of([row.signal_id for row in rows], before_ms)
 
 
-async def inspect(
-    store: InspectStore,
-    target: Target,
-    sides: Sides,
-    settings: Detect,
-    at_ms: int,
-    span_s: float,
-) -> Inspection:
+async def inspect(store: InspectStore, asked: Question, settings: Detect) -> Inspection:
     """Gather all that is known of a time.
 
     Args:
         store: where to look.
-        target: what is asked about.
-        sides: the settings' signal rules.
-        settings: those of now; what is told of a threshold is told by what is stored.
-        at_ms: the time.
-        span_s: how much is shown around it.
+        asked: what to look for.
+        settings: those of now. Thresholds are as they are stored, and the sides on which signals
+            page as they would be now.
     """
+    target, at_ms, span_s = asked
     newest_ms = await newest(store, target)
     span_ms = _span(at_ms, span_s, newest_ms)
     ids = [row.signal_id for row in target.signals]
@@ -173,6 +165,7 @@ async def inspect(
     asleep = {
         each.signal.signal_id for each in await store.watched([target.entity]) if each.feed.asleep
     }
+    sides = SignalRules(settings.rules, settings.step_s)
     kind = Entity.from_key(target.entity).kind
     looks = [
         _look(row, _side(sides, row, kind), around.get(row.signal_id), at_ms, asleep)
@@ -209,7 +202,7 @@ def _span(at_ms: int, span_s: float, newest_ms: int | None) -> tuple[int, int]:
     return end_ms - length_ms, end_ms
 
 
-def _side(sides: Sides, row: SignalRow, kind: EntityKind) -> Side:
+def _side(sides: SignalRules, row: SignalRow, kind: EntityKind) -> Side:
     labels = tuple(sorted(row.labels.items()))
     return sides.side(row.metric, labels, Folding(row.folding), kind)
 
@@ -227,7 +220,18 @@ def _look(row: SignalRow, side: Side, cells: Cells | None, at_ms: int, asleep: s
 def _cell(cells: Cells) -> Cell:
     """Give the last cell."""
     begin, step, *numbers, warmup = (float(column[-1]) for column in cells[:-1])
-    return Cell(int(begin), int(step), *map(known, numbers), warmup=warmup)
+    value, expected, low, high, rarity, threshold = map(known, numbers)
+    return Cell(
+        int(begin),
+        int(step),
+        value,
+        expected,
+        low,
+        high,
+        rarity,
+        threshold,
+        known(warmup) or 0.0,
+    )
 
 
 def _saw(cells: Cells) -> dict[str, Saw]:
@@ -253,8 +257,8 @@ def _most(numbers: Sequence[float | None]) -> float | None:
 
 
 def known(number: float) -> float | None:
-    """Tell a number that was computed from NaN and what is endless."""
-    return number if np.isfinite(number) else None
+    """Tell a number that was computed from NaN and what is endless; there is no minus nothing."""
+    return number + 0.0 if np.isfinite(number) else None
 
 
 def _budget_of(settings: Detect, entity: str, threshold: float | None) -> str:

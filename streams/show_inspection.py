@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,8 +14,8 @@ from watchkeep.schemas.signal import Side
 from watchkeep.schemas.text import clock_time, how_often, iso_time, plain
 from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.inspect_lookup import Cells
-from watchkeep.streams.inspect_verdict import Told, Verdict, of_signal
-from watchkeep.streams.inspection import Cell, Inspection, Look, known
+from watchkeep.streams.inspect_verdict import UNUSUAL, Told, Verdict, clock, of_signal
+from watchkeep.streams.inspection import Inspection, Look, known
 from watchkeep.streams.show_signals import title
 from watchkeep.streams.stores import CHANNELS
 
@@ -24,9 +23,13 @@ _SIGNALS_MAX: Final = 15
 _CELLS_MAX: Final = 12
 _NONE: Final = "-"
 _LEGEND: Final = (
-    "The channels' numbers are rarities: 0 is once a week, 1 once in ten weeks, -1 ten times a "
-    "week. Envelope and hour look every five minutes."
+    "How rare it was to each channel: 0 is once a week, +1 once in ten weeks, -1 ten times a week; "
+    "envelope and hour look every five minutes."
 )
+_ARROWS: Final = "\u2191 pages only when it rises, \u2193 only when it falls."
+# Names that are longer are broken before their labels.
+_NAME_WIDTH: Final = 35
+_SUFFIXES: Final = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _COLOURS: Final = {Verdict.FIRED: "bold red", Verdict.CALM: "bold green"}
 
 
@@ -41,14 +44,15 @@ def show(console: Console, found: Inspection, told: Told) -> None:
     console.print(Text(told.why, _COLOURS.get(told.verdict, "bold")))
     console.print()
     console.print(_facts(found))
+    looks = [look for look in found.looks if look.cell is not None]
     if found.signal is not None:
         _show_signal(console, found, found.signal)
-    elif any(look.cell is not None for look in found.looks):
+    elif looks:
         console.print()
-        _show_looks(console, [look for look in found.looks if look.cell is not None])
-    if any(look.asleep for look in found.looks) and found.signal is None:
-        asleep = sum(look.asleep for look in found.looks)
-        console.print(Text(f"{asleep:,} signals sleep: they were constant up to now", "dim"))
+        _show_looks(console, looks)
+        if asleep := sum(look.asleep for look in found.looks):
+            sleep = "signal sleeps: it was" if asleep == 1 else "signals sleep: they were"
+            console.print(Text(f"{asleep:,} {sleep} constant up to now", "dim"))
 
 
 def _facts(found: Inspection) -> Table:
@@ -68,49 +72,51 @@ def _told(found: Inspection) -> Iterator[tuple[str, str]]:
         rare = "not known" if rarity is None else f"{rarity:+.2f}, {how_often(rarity)}"
         yield "entity's rarity", rare
     if found.threshold is not None:
-        setting = f", {found.budget_of} of the settings" if found.budget_of else ""
-        yield (
-            "window opens at",
-            f"{_signed(found.threshold)}: a budget of {10**-found.threshold:.3g} a week{setting}",
-        )
+        setting = f", {found.budget_of}" if found.budget_of else ""
+        budget = f"{10**-found.threshold:.3g} a week"
+        yield "window opens at", f"{_signed(found.threshold)}, by a budget of {budget}{setting}"
     paging = [look for look in found.looks if look.pages and look.cell is not None]
     if paging:
         ready = sum(look.cell is not None and look.cell.warmup >= 1 for look in paging)
         yield "may page", f"{len(paging):,} signals, {ready:,} of them warmed up"
     for window in found.windows:
-        yield "window", _window(window)
+        yield "window", _window(window, found.at_ms)
 
 
-def _window(window: Window) -> str:
-    if window.state is WindowState.OPEN:
-        until = "open"
-    else:
-        until = f"closed {clock_time(window.at_ms)[11:16]}"
-    found = clock_time(window.detected_ms)[11:16]
-    return (
-        f"{plain(window.window_id)}  since {clock_time(window.onset_ms)[:16]}, found {found}, "
-        f"{until}; {how_often(window.strength)}"
+def _window(window: Window, at_ms: int) -> str:
+    onset, found, closed = (
+        clock(ms, at_ms) for ms in (window.onset_ms, window.detected_ms, window.at_ms)
     )
+    until = "open" if window.state is WindowState.OPEN else f"to {closed}"
+    strength = how_often(window.strength).removeprefix("seen ")
+    return f"{plain(window.window_id)}  from {onset} {until}, found {found}, {strength}"
 
 
 def _show_looks(console: Console, looks: Sequence[Look]) -> None:
     table = _table()
     table.add_column("signal", overflow="fold", ratio=1)
-    table.add_column("role", no_wrap=True)
+    table.add_column("pages", justify="center", no_wrap=True)
     for heading in ("value", "usual", *CHANNELS):
         table.add_column(heading, justify="right", no_wrap=True)
     for look in looks[:_SIGNALS_MAX]:
         cell = look.cell
         assert cell is not None, "only those with a cell are shown"
-        style = "" if look.pages else "dim"
-        numbers = [_number(cell.value, look.signal.unit), _band(cell)]
+        numbers = [_number(cell.value, look.signal.unit), _band(cell.low, cell.high)]
         rarities = [Text(_rarity(look, name), _weight(look, name)) for name in CHANNELS]
-        table.add_row(Text(title(look.signal), style), role(look), *numbers, *rarities)
+        table.add_row(_name(look), _pages(look), *numbers, *rarities)
     console.print(table)
     if len(looks) > _SIGNALS_MAX:
         more = len(looks) - _SIGNALS_MAX
         console.print(Text(f"{more:,} more are less rare; --json has all", "dim"))
-    console.print(Text(_LEGEND, "dim"))
+    arrows = _ARROWS * any(look.pages and look.side is not Side.BOTH for look in looks)
+    console.print(Text(_LEGEND + "\n" * bool(arrows) + arrows, "dim"))
+
+
+def _name(look: Look) -> Text:
+    name = title(look.signal)
+    if len(name) > _NAME_WIDTH:
+        name = name.replace("{", "\n  {", 1)
+    return Text(name, "" if look.pages else "dim")
 
 
 def _show_signal(console: Console, found: Inspection, look: Look) -> None:
@@ -132,22 +138,20 @@ def _show_signal(console: Console, found: Inspection, look: Look) -> None:
 
 def _cell_row(cells: Cells, row: int, unit: str) -> list[str]:
     value, expected, low, high, rarity = (known(float(column[row])) for column in cells[2:7])
-    usual = _NONE if low is None or high is None else f"{low:.4g} .. {high:.4g}"
     return [
         clock_time(int(cells.at_ms[row]))[11:16],
         _number(value, unit),
         _number(expected, ""),
-        usual,
+        _band(low, high),
         *(_signed(known(float(channel[row]))) for channel in cells.channels),
         _signed(rarity),
     ]
 
 
-def role(look: Look) -> str:
-    """Say in a word or two whether a signal may page."""
+def _pages(look: Look) -> str:
     if not look.pages:
-        return "evidence"
-    return "page" if look.side is Side.BOTH else f"page {look.side}"
+        return "no"
+    return {Side.BOTH: "yes", Side.ABOVE: "\u2191", Side.BELOW: "\u2193"}[look.side]
 
 
 def _rarity(look: Look, channel: str) -> str:
@@ -156,7 +160,9 @@ def _rarity(look: Look, channel: str) -> str:
 
 
 def _weight(look: Look, channel: str) -> str:
-    """Make the number bold that the signal's place is due to."""
+    """Make the number bold that the signal's place is due to, and pale what is nothing unusual."""
+    if (saw := look.saw.get(channel)) is None or saw.rarity < UNUSUAL:
+        return "dim"
     return "bold" if look.rarest is not None and look.rarest[0] == channel else ""
 
 
@@ -166,14 +172,16 @@ def _signed(number: float | None) -> str:
     return "0" if abs(number) < 0.05 else f"{number:+.1f}"
 
 
-def _number(value: float | None, unit: str) -> str:
-    return _NONE if value is None else f"{value:.4g} {plain(unit)}".rstrip()
-
-
-def _band(cell: Cell) -> str:
-    if cell.low is None or cell.high is None:
+def _number(value: float | None, unit: str = "") -> str:
+    """Write a number in few digits: ``128M B``."""
+    if value is None:
         return _NONE
-    return f"{cell.low:.4g} .. {cell.high:.4g}"
+    suffix, size = next((pair for pair in _SUFFIXES if abs(value) >= 10 * pair[1]), ("", 1.0))
+    return f"{value / size:.3g}{suffix} {plain(unit)}".rstrip()
+
+
+def _band(low: float | None, high: float | None) -> str:
+    return _NONE if low is None or high is None else f"{_number(low)}..{_number(high)}"
 
 
 def _table() -> Table:
@@ -198,6 +206,7 @@ def record(found: Inspection, told: Told) -> dict[str, object]:
         "budget_of": found.budget_of or None,
         "window": None if window is None else window.window_id,
         "windows": [each.model_dump(mode="json") for each in found.windows],
+        "signal_why": None if signal is None else of_signal(found, signal),
         "signals": [_described(look) for look in ([signal] if signal else found.looks)],
         "span": {"begin": iso_time(begin_ms), "end": iso_time(end_ms)},
         "cells": [] if signal is None else _cells(found.cells.get(signal.signal.signal_id)),
@@ -217,7 +226,7 @@ def _described(look: Look) -> dict[str, object]:
         "side": look.side,
         "why": row.why,
         "asleep": look.asleep,
-        "cell": None if cell is None else {**cell._asdict(), "at_ms": cell.at_ms},
+        "cell": None if cell is None else cell._asdict(),
         "rarest": look.rarest[0] if look.rarest else None,
         "channels": {name: saw._asdict() for name, saw in look.saw.items()},
     }
