@@ -78,8 +78,10 @@ def inspect_one(  # noqa: PLR0913, PLR0917 - Click's own way.
     """  # noqa: D301 - Click's own mark.
     from rich.console import Console
 
-    from watchkeep.streams import store
+    from watchkeep.streams import inspect_plot, store
 
+    if plot is not None:
+        inspect_plot.check(plot)
     settings = running.resolved(configuration.load(ctx.obj))
 
     async def run() -> None:
@@ -102,8 +104,6 @@ async def answer(
     from watchkeep.streams.inspect_verdict import judge
     from watchkeep.streams.inspection import Question, inspect, newest
 
-    if asked.plot is not None:
-        inspect_plot.check(asked.plot)
     span_s = min(inspect_names.seconds(asked.span, "--span"), _SPAN_MAX_S)
     target = await inspect_names.target(store, asked.name, asked.signal)
     newest_ms = await newest(store, target) or 0

@@ -54,7 +54,7 @@ def cells_of(rows: Sequence[Sequence[float | None]]) -> Cells:
     """Make cells of rows: the columns in the order of `Cells`, then a number a channel."""
     single = len(Cells._fields) - 1
     columns = np.array(rows, np.float64).reshape(-1, single + len(CHANNELS)).T
-    return Cells(*columns[:single], columns[single:])
+    return Cells._make([*columns[:single], columns[single:]])
 
 
 class InspectStore(CatalogueStore, Protocol):

@@ -120,9 +120,11 @@ def _one(text: str, rows: Sequence[SignalRow]) -> SignalRow:
         return found[0]
     if found:
         raise ConfigError(_several(text, found))
-    near = _near(text, [title(row) for row in rows])
-    whose = plain(Entity.from_key(rows[0].entity).title) if rows else "this"
-    advice = f"did you mean {near}?" if near else f"`watchkeep signals show {whose!r}` lists all"
+    titles = [title(row) for row in rows]
+    near = _near(text, titles) or _within(written.metric, titles)
+    whose = plain(Entity.from_key(rows[0].entity).title)
+    show = f"`watchkeep signals show {shlex.quote(whose)}` lists all"
+    advice = f"did you mean {near}?" if near else show
     raise ConfigError(f"{whose} has no signal {plain(text, _NAME_MAX)}; {advice}")
 
 
@@ -161,7 +163,7 @@ def _near(name: str, known: Collection[str]) -> str:
 
 
 def _within(name: str, known: Collection[str]) -> str:
-    return " or ".join([plain(one) for one in known if name in one][:_NEAR])
+    return " or ".join([plain(one, _NAME_MAX) for one in known if name in one][:_NEAR])
 
 
 def seconds(text: str, option: str) -> float:

@@ -130,19 +130,20 @@ def _calm(found: Inspection, rarity: float, threshold: float) -> str:
         f"It didn't: what it showed was {_seen(rarity)}; a window opens at {_opens(threshold)}."
     ]
     rarest = rarest_paging(found.looks)
-    if rarest is not None and rarest.rarest is not None:
-        channel, saw = rarest.rarest
-        if saw.rarity < UNUSUAL:
-            return f"{parts[0]} None of its signals that may page was unusual."
+    if rarest is None or rarest.rarest is None or rarest.rarest[1].rarity < UNUSUAL:
+        other = any(look.pages and (look.rarity or UNUSUAL) > UNUSUAL for look in found.looks)
+        side = " on the side on which it pages" * other
+        return f"{parts[0]} None of its signals that may page was unusual{side}."
+    channel, saw = rarest.rarest
+    parts.append(
+        f"The rarest signal that may page was {title(rarest.signal)}: {_seen(saw.rarity)}, to "
+        f"{channel}."
+    )
+    if saw.rarity >= threshold:
         parts.append(
-            f"The rarest signal that may page was {title(rarest.signal)}: {_seen(saw.rarity)}, to "
-            f"{channel}."
+            "That alone isn't enough: with many signals one or another is often rare, and what "
+            "lasts counts only while it grows."
         )
-        if saw.rarity >= threshold:
-            parts.append(
-                "That alone isn't enough: with many signals one or another is often rare, and what "
-                "lasts counts only while it grows."
-            )
     return " ".join(parts)
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -235,14 +236,15 @@ def _described(look: Look) -> dict[str, object]:
 def _cells(cells: Cells | None) -> list[dict[str, object]]:
     if cells is None:
         return []
+    times = (cells.at_ms.astype(np.int64), cells.step_s.astype(np.int64))
+    columns = (*times, *cells[2:-1], *cells.channels)
     names = (*Cells._fields[:-1], *CHANNELS)
-    rows = zip(*(column.tolist() for column in (*cells[:-1], *cells.channels)), strict=True)
     return [
         {
             name: value if math.isfinite(value) else None
             for name, value in zip(names, row, strict=True)
         }
-        for row in rows
+        for row in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 
