@@ -143,7 +143,10 @@ def _figure(values: int) -> tuple[Any, "list[Axes]"]:
 def _draw_value(plot: "Axes", look: Look, cells: Cells) -> None:
     cells = _gaps(cells)
     times = _date(cells.at_ms)
-    plot.fill_between(times, cells.low, cells.high, color=_VALUE, alpha=0.18, lw=0, label="usual")
+    low = cells.low
+    if not (cells.value < 0).any() and not (cells.high < 0).any():
+        low = np.maximum(low, 0.0)  # Nobody expects what can't be negative below nothing.
+    plot.fill_between(times, low, cells.high, color=_VALUE, alpha=0.18, lw=0, label="usual")
     plot.plot(times, cells.expected, color=_VALUE, lw=0.8, ls=":", label="expected")
     plot.plot(times, cells.value, color=_VALUE, lw=1.4)
     unit = f" [{plain(look.signal.unit)}]" if look.signal.unit else ""

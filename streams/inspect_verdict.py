@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from watchkeep.enrichers.template import finding
 from watchkeep.schemas.signal import Side
 from watchkeep.schemas.text import clock_time, duration, how_often, plain
-from watchkeep.schemas.window import Evidence, Window, WindowState
+from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.inspection import Inspection, Look, over_ms
 from watchkeep.streams.show_signals import title
 
@@ -55,8 +56,7 @@ def judge(found: Inspection, cool_down_s: float) -> Told:
         return Told(Verdict.COOLING, why)
     why = (
         f"It was rare enough, {how_often(found.rarity)}, but no window of this time is stored: "
-        "incidents may be behind (`watchkeep doctor` tells), or the cell was the first to be so "
-        "rare."
+        "incidents may be behind (`watchkeep doctor` tells), or no signal had left its band yet."
     )
     return Told(Verdict.UNTOLD, why)
 
@@ -73,22 +73,13 @@ def _fired(window: Window, at_ms: int) -> str:
         told.append("That was after the time asked about.")
     if window.backlog:
         told.append("It was found in a backlog, so nobody was paged.")
-    told.append(f"At its strongest it was {how_often(window.strength)}.")
-    if window.evidence:
-        told.append(f"Its strongest evidence: {evidence(window.evidence[0])}.")
+    missing = next((shown for shown in window.evidence if shown.reason), None)
+    if missing is not None:  # How often that is, nobody has counted.
+        told.append(f"Somebody was missed: {finding(missing)}.")
+    else:
+        told.append(f"At its strongest it was {how_often(window.strength)}.")
+        told += [f"Its strongest evidence: {finding(shown)}." for shown in window.evidence[:1]]
     return " ".join(told)
-
-
-def evidence(shown: Evidence) -> str:
-    """Tell what one signal showed in a window, at its peak."""
-    name = plain(shown.signal, _NAME_MAX)
-    whose = f" of {plain(shown.member)}" if shown.member else ""
-    unit = f" {plain(shown.unit)}" if shown.unit else ""
-    how = f"{how_often(shown.peak_score)}, to {shown.channel}"
-    return (
-        f"{name}{whose} reached {shown.peak:.4g}{unit} where {shown.low:.4g} to {shown.high:.4g} "
-        f"is usual ({how})"
-    )
 
 
 def _nothing(found: Inspection) -> Told:
@@ -185,7 +176,7 @@ def of_signal(found: Inspection, look: Look) -> str:
         name = title(look.signal)
         shown = [each for each in window.evidence if plain(each.signal, _NAME_MAX) == name]
         told.append(
-            f"In the window it is evidence: {evidence(shown[0])}."
+            f"In the window it is evidence: {finding(shown[0])}."
             if shown
             else "It is no evidence of the window."
         )

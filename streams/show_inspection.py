@@ -30,6 +30,8 @@ _LEGEND: Final = (
 _ARROWS: Final = "\u2191 pages only when it rises, \u2193 only when it falls."
 # Names that are longer are broken before their labels.
 _NAME_WIDTH: Final = 35
+# What is rarer is never seen.
+_MOST: Final = 9.0
 _SUFFIXES: Final = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _COLOURS: Final = {Verdict.FIRED: "bold red", Verdict.CALM: "bold green"}
 
@@ -102,7 +104,7 @@ def _show_looks(console: Console, looks: Sequence[Look]) -> None:
     for look in looks[:_SIGNALS_MAX]:
         cell = look.cell
         assert cell is not None, "only those with a cell are shown"
-        numbers = [_number(cell.value, look.signal.unit), _band(cell.low, cell.high)]
+        numbers = [_number(cell.value, look.signal.unit), _band(cell.value, cell.low, cell.high)]
         rarities = [Text(_rarity(look, name), _weight(look, name)) for name in CHANNELS]
         table.add_row(_name(look), _pages(look), *numbers, *rarities)
     console.print(table)
@@ -143,7 +145,7 @@ def _cell_row(cells: Cells, row: int, unit: str) -> list[str]:
         clock_time(int(cells.at_ms[row]))[11:16],
         _number(value, unit),
         _number(expected, ""),
-        _band(low, high),
+        _band(value, low, high),
         *(_signed(known(float(channel[row]))) for channel in cells.channels),
         _signed(rarity),
     ]
@@ -170,6 +172,8 @@ def _weight(look: Look, channel: str) -> str:
 def _signed(number: float | None) -> str:
     if number is None:
         return _NONE
+    if number > _MOST:
+        return f">{_MOST:g}"
     return "0" if abs(number) < 0.05 else f"{number:+.1f}"
 
 
@@ -181,8 +185,11 @@ def _number(value: float | None, unit: str = "") -> str:
     return f"{value / size:.3g}{suffix} {plain(unit)}".rstrip()
 
 
-def _band(low: float | None, high: float | None) -> str:
-    return _NONE if low is None or high is None else f"{_number(low)}..{_number(high)}"
+def _band(value: float | None, low: float | None, high: float | None) -> str:
+    """Write what is usual; nobody expects what can't be negative below nothing."""
+    if low is None or high is None:
+        return _NONE
+    return f"{_number(max(low, 0.0) if (value or 0.0) >= 0 <= high else low)}..{_number(high)}"
 
 
 def _table() -> Table:

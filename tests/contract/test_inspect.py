@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from small_catalogue import CART, NODE
 from small_history import (
     BEGIN_MS,
-    CART,
     ERRORS,
     MIDDLE,
-    NODE,
     PAY,
     QUEUE,
     SLOWEST,

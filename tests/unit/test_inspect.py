@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from small_catalogue import HOSTILE
-from small_history import BEGIN_MS, CART, WINDOW, fill, renamed
+from small_catalogue import CART, HOSTILE
+from small_history import BEGIN_MS, WINDOW, fill, renamed
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.schemas.settings import BudgetRule, Detect, Settings
 from watchkeep.schemas.window import Window, WindowState
@@ -25,8 +25,8 @@ NEWEST_MS = BEGIN_MS + 119 * 60_000
 async def asked(
     name: str,
     signal: str = "",
-    at: str = "",
     *,
+    at: str = "",
     windows: tuple[Window, ...] = (),
     plot: Path | None = None,
     as_json: bool = False,
@@ -44,9 +44,9 @@ async def asked(
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
-async def verdict(name: str, signal: str = "", at: str = "", **how: Any) -> tuple[str, str]:  # noqa: ANN401 - They are those of `asked`.
+async def verdict(name: str, **how: Any) -> tuple[str, str]:  # noqa: ANN401 - They are those of `asked`.
     """Ask, and give the verdict with its words."""
-    told = json.loads(await asked(name, signal, at, as_json=True, **how))
+    told = json.loads(await asked(name, as_json=True, **how))
     return told["verdict"], told["why"]
 
 
@@ -56,7 +56,7 @@ async def test_what_fired_is_told_with_its_window_and_its_strongest_evidence() -
         (
             "It fired: a window was open from 00:30 to 00:45, found at 00:32. At its strongest it "
             f"was seen about once a month. Its strongest evidence: {ERRORS} reached 12.5 1/s "
-            "where 0.5 to 2 is usual (seen about once in 7 months, to spike)."
+            "where 0.5 to 2 1/s was expected, seen about once in 7 months."
         ),
     )
 
@@ -65,6 +65,12 @@ async def test_a_window_says_what_is_odd_about_it() -> None:
     still = renamed(WINDOW, "w", state=WindowState.OPEN, ended_ms=None, backlog=True)
     _, why = await verdict("shop/cart", windows=(still,))
     assert why.startswith("It fired: a window is open since 00:30, found at 00:32. It was found in")
+    gone = WINDOW.evidence[0].model_copy(
+        update={"unit": "", "peak": 1, "expected": 3, "reason": "members are missing"}
+    )
+    missed = renamed(WINDOW, "w", evidence=(*WINDOW.evidence, gone))
+    _, why = await verdict("shop/cart", at="00:35", windows=(missed,))
+    assert why.endswith("Somebody was missed: 1 of 3 members are there: members are missing.")
     _, why = await verdict("shop/cart", at="00:31")
     assert "That was after the time asked about." in why
 
@@ -117,11 +123,11 @@ async def test_an_entity_is_shown_with_its_signals_the_rarest_first() -> None:
     rows = shown[shown.index("signal ") :].splitlines()
     assert [row.split()[0] for row in rows[1:3]] == [ERRORS, "p99(http_request_duration_seconds)"]
     # The envelope looked two minutes before.
-    assert rows[2].split()[1:] == ["yes", "1.25", "s", "0.5..2", "-3.0", "-0.5", "-", "-"]
+    assert rows[2].split()[1:] == ["↑", "1.25", "s", "0.5..2", "-3.0", "-0.5", "-", "-"]
 
 
 async def test_a_signal_is_shown_with_its_last_cells() -> None:
-    shown = await asked("shop/cart", ERRORS, "00:31")
+    shown = await asked("shop/cart", ERRORS, at="00:31")
     assert shown.startswith(f"{ERRORS} of shop/cart, a workload in cluster prod\nIt fired")
     flat = " ".join(shown.split())
     assert "It may page when it rises: Errors that its callers see. By itself it was" in flat
@@ -235,7 +241,7 @@ async def test_no_name_reaches_the_terminal_raw_or_makes_lines_too_long(width: i
 
 
 async def test_programs_read_json_that_is_described() -> None:
-    told = json.loads(await asked("shop/cart", ERRORS, "00:35", as_json=True))
+    told = json.loads(await asked("shop/cart", ERRORS, at="00:35", as_json=True))
     assert (told["entity"], told["signal"], told["at"]) == (CART, ERRORS, "2026-03-02T00:35:00Z")
     assert (told["rarity"], told["threshold"], told["budget"]) == (0.8, 0.0, 1.0)
     assert told["window"] == told["windows"][0]["window_id"] == WINDOW.window_id
