@@ -14,12 +14,11 @@ from watchkeep.schemas.labels import METRIC_NAME
 from watchkeep.schemas.signal import Folding
 from watchkeep.schemas.text import plain
 from watchkeep.streams.inspect_lookup import InspectStore
-from watchkeep.streams.show_signals import find, title
+from watchkeep.streams.show_signals import NAME_MAX, find, title
 from watchkeep.streams.stores import SignalRow
 
 _LISTED: Final = 12
 _NEAR: Final = 3
-_NAME_MAX: Final = 300
 _FOLDED: Final = re.compile(r"\s*(?:(p50|p99|average)\((.*)\)|(.*))\s*", re.DOTALL)
 # The foldings that a signal's name doesn't tell.
 _UNSAID: Final = {Folding.RATE, Folding.MEAN}
@@ -125,7 +124,7 @@ def _one(text: str, rows: Sequence[SignalRow]) -> SignalRow:
     whose = plain(Entity.from_key(rows[0].entity).title)
     show = f"`watchkeep signals show {shlex.quote(whose)}` lists all"
     advice = f"did you mean {near}?" if near else show
-    raise ConfigError(f"{whose} has no signal {plain(text, _NAME_MAX)}; {advice}")
+    raise ConfigError(f"{whose} has no signal {plain(text, NAME_MAX)}; {advice}")
 
 
 def _several(text: str, found: Sequence[SignalRow]) -> str:
@@ -138,7 +137,7 @@ def _several(text: str, found: Sequence[SignalRow]) -> str:
         for name, row in zip(names, found, strict=True)
     ]
     more = [f"  and {len(lines) - _LISTED} more"] * (len(lines) > _LISTED)
-    head = f"{len(found)} signals fit {plain(text, _NAME_MAX)}; ask for one of them:"
+    head = f"{len(found)} signals fit {plain(text, NAME_MAX)}; ask for one of them:"
     return "\n".join([head, *lines[:_LISTED], *more])
 
 
@@ -154,16 +153,16 @@ async def _unknown(store: InspectStore, name: str, written: Written, known: Coll
     near = _near(name, titles) or _near(name, known) or _within(name, titles)
     near = near or _near(written.metric, await store.metrics())
     advice = f"did you mean {near}?" if near else "`watchkeep signals list` lists what is watched"
-    return f"no entity and no signal is called {plain(name, _NAME_MAX)!r}; {advice}"
+    return f"no entity and no signal is called {plain(name, NAME_MAX)!r}; {advice}"
 
 
 def _near(name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=_NEAR)
-    return " or ".join(plain(one, _NAME_MAX) for one in close)
+    return " or ".join(plain(one, NAME_MAX) for one in close)
 
 
 def _within(name: str, known: Collection[str]) -> str:
-    return " or ".join([plain(one, _NAME_MAX) for one in known if name in one][:_NEAR])
+    return " or ".join([plain(one, NAME_MAX) for one in known if name in one][:_NEAR])
 
 
 def seconds(text: str, option: str) -> float:

@@ -14,9 +14,11 @@ import numpy as np
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.schemas.text import clock_time, plain
+from watchkeep.schemas.window import Evidence, Window
 from watchkeep.streams.inspect_lookup import Cells, Floats
 from watchkeep.streams.inspection import Inspection, Look, entity_rarity, over_ms
-from watchkeep.streams.show_signals import title
+from watchkeep.streams.show_inspection import short
+from watchkeep.streams.show_signals import NAME_MAX, title
 from watchkeep.streams.stores import CHANNELS
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _KINDS: Final = (".png", ".svg")
 _VALUE: Final = "#0072B2"
 _ENTITY: Final = "#000000"
 _WINDOW: Final = "#E69F00"
+_LEFT: Final = "#D55E00"
 _CHOSEN: Final = "#555555"
 _CHANNELS: Final = dict(
     zip(
@@ -37,6 +40,8 @@ _CHANNELS: Final = dict(
     )
 )
 _VALUES_SHOWN: Final = 2
+# So much of what the value spans is shown above and below it.
+_ROOM: Final = 0.6
 _TITLE_MAX: Final = 62
 # What is less rare than this says nothing, and would only take the place of what does.
 _FLOOR: Final = -2.0
@@ -87,7 +92,7 @@ def draw(path: Path, found: Inspection) -> None:
     with mpl.rc_context({"font.size": 11, "svg.hashsalt": "watchkeep"}):
         figure, (*values, rarities) = _figure(len(shown))
         for plot, (look, cells) in zip(values, shown, strict=True):
-            _draw_value(plot, look, cells)
+            _draw_value(plot, look, cells, found.windows)
         _draw_rarities(rarities, found)
         for plot in (*values, rarities):
             _mark(plot, found)
@@ -140,18 +145,46 @@ def _figure(values: int) -> tuple[Any, "list[Axes]"]:
     return figure, axes
 
 
-def _draw_value(plot: "Axes", look: Look, cells: Cells) -> None:
+def _draw_value(plot: "Axes", look: Look, cells: Cells, windows: "Sequence[Window]") -> None:
     cells = _gaps(cells)
-    times = _date(cells.at_ms)
-    low = cells.low
+    times, low, name = _date(cells.at_ms), cells.low, title(look.signal)
     if not (cells.value < 0).any() and not (cells.high < 0).any():
         low = np.maximum(low, 0.0)  # Nobody expects what can't be negative below nothing.
     plot.fill_between(times, low, cells.high, color=_VALUE, alpha=0.18, lw=0, label="usual")
     plot.plot(times, cells.expected, color=_VALUE, lw=0.8, ls=":", label="expected")
     plot.plot(times, cells.value, color=_VALUE, lw=1.4)
+    left = _left(windows, name)
+    for window, shown in left:
+        ends = [_date(shown.since_ms), _date(min(over_ms(window), cells.at_ms[-1]))]
+        for edge in (shown.low, shown.high):
+            plot.plot(ends, [edge, edge], color=_LEFT, lw=1.4, ls="--", label="band it left")
+    _zoom(plot, cells, low, [edge for _, shown in left for edge in (shown.low, shown.high)])
     unit = f" [{plain(look.signal.unit)}]" if look.signal.unit else ""
-    plot.set_title(_literal(_short(title(look.signal)) + unit), fontsize=10, loc="left")
+    plot.set_title(_literal(_short(name) + unit), fontsize=10, loc="left")
     plot.locator_params(axis="y", nbins=4)
+    plot.yaxis.set_major_formatter(lambda value, _: short(value, 4))
+
+
+def _left(windows: "Sequence[Window]", name: str) -> list[tuple[Window, Evidence]]:
+    """Find the bands that a signal left in windows, one a window."""
+    told = [
+        (window, next((e for e in window.evidence if plain(e.signal, NAME_MAX) == name), None))
+        for window in windows
+    ]
+    return [(window, shown) for window, shown in told if shown and not shown.member]
+
+
+def _zoom(plot: "Axes", cells: Cells, low: Floats, edges: list[float]) -> None:
+    """Show what the value does, and as much of the band around it as leaves that to be seen."""
+    shown = np.concatenate([cells.value[np.isfinite(cells.value)], edges])
+    if not len(shown):
+        return
+    least, most = float(shown.min()), float(shown.max())
+    room = _ROOM * (most - least) or max(abs(most), 1.0) * 0.1
+    band = np.fmin.reduce(low, initial=least), np.fmax.reduce(cells.high, initial=most)
+    bottom, top = max(least - room, float(band[0])), min(most + room, float(band[1]))
+    margin = 0.05 * (top - bottom) or room
+    plot.set_ylim(bottom - margin, top + margin)
 
 
 def _draw_rarities(plot: "Axes", found: Inspection) -> None:

@@ -9,9 +9,8 @@ from watchkeep.schemas.signal import Side
 from watchkeep.schemas.text import clock_time, duration, how_often, plain
 from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.inspection import Inspection, Look, over_ms
-from watchkeep.streams.show_signals import title
+from watchkeep.streams.show_signals import NAME_MAX, title
 
-_NAME_MAX: Final = 300
 # What is less rare is nothing unusual, as `how_often` has it.
 UNUSUAL: Final = -1.3
 
@@ -174,7 +173,7 @@ def of_signal(found: Inspection, look: Look) -> str:
             told.append(f"It was {where} what was expected, where it doesn't page.")
     if (window := found.window) is not None:
         name = title(look.signal)
-        shown = [each for each in window.evidence if plain(each.signal, _NAME_MAX) == name]
+        shown = [each for each in window.evidence if plain(each.signal, NAME_MAX) == name]
         told.append(
             f"In the window it is evidence: {finding(shown[0])}."
             if shown
@@ -191,7 +190,7 @@ _SIDES: Final = {
 
 
 def _role(look: Look) -> str:
-    why = plain(look.signal.why, _NAME_MAX).rstrip(".")
+    why = plain(look.signal.why, NAME_MAX).rstrip(".")
     role = _SIDES[look.side] if look.pages else "It never pages, and only explains"
     return f"{role}: {why}." if why else f"{role}."
 

@@ -11,9 +11,11 @@ from watchkeep.schemas.entity import Entity, EntityKind
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import Folding, Role, Side
 from watchkeep.schemas.signal_rules import SignalRules
+from watchkeep.schemas.text import plain
 from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.inspect_lookup import Cells, Floats, InspectStore
 from watchkeep.streams.inspect_names import Target
+from watchkeep.streams.show_signals import NAME_MAX, title
 from watchkeep.streams.stores import CHANNELS, SignalRow
 
 _FOREVER_MS: Final = 253_402_300_799_000
@@ -175,7 +177,10 @@ async def inspect(store: InspectStore, asked: Question, settings: Detect) -> Ins
     chosen = next((look for look in looks if look.signal == target.signal), None)
     found = [look.cell for look in looks if look.cell is not None]
     threshold = _most([cell.threshold for cell in found])
-    telling = [chosen] if chosen else [look for look in looks if look.pages] or looks
+    windows = await store.windows_of(
+        target.entity, span_ms[0] - round(settings.cool_down_s * 1000), span_ms[1]
+    )
+    telling = [chosen] if chosen else _telling(looks, windows)
     return Inspection(
         entity=target.entity,
         signal=chosen,
@@ -186,9 +191,7 @@ async def inspect(store: InspectStore, asked: Question, settings: Detect) -> Ins
         threshold=threshold,
         budget_of=_budget_of(settings, target.entity, threshold),
         looks=looks,
-        windows=await store.windows_of(
-            target.entity, span_ms[0] - round(settings.cool_down_s * 1000), span_ms[1]
-        ),
+        windows=windows,
         span_ms=span_ms,
         cells=await store.cells([look.signal.signal_id for look in telling], *span_ms),
     )
@@ -250,6 +253,17 @@ def _order(look: Look) -> tuple[object, ...]:
     signal = look.signal
     name = (signal.metric, sorted(signal.labels.items()), signal.folding)
     return (rarity is None, -(rarity or 0.0), not look.pages, name)
+
+
+def _telling(looks: Sequence[Look], windows: Sequence[Window]) -> Sequence[Look]:
+    """Choose the signals that decide: those that may page, and those that tell who was missed."""
+    missed = {
+        plain(shown.signal, NAME_MAX)
+        for window in windows
+        for shown in window.evidence
+        if shown.reason
+    }
+    return [look for look in looks if look.pages or title(look.signal) in missed] or looks
 
 
 def _most(numbers: Sequence[float | None]) -> float | None:

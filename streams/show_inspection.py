@@ -90,9 +90,10 @@ def _window(window: Window, at_ms: int) -> str:
     onset, found, closed = (
         clock(ms, at_ms) for ms in (window.onset_ms, window.detected_ms, window.at_ms)
     )
-    until = "open" if window.state is WindowState.OPEN else f"to {closed}"
-    strength = how_often(window.strength).removeprefix("seen ")
-    return f"{plain(window.window_id)}  from {onset} {until}, found {found}, {strength}"
+    lasted = f"since {onset}" if window.state is WindowState.OPEN else f"from {onset} to {closed}"
+    missed = any(shown.reason for shown in window.evidence)
+    strength = "somebody missed" if missed else how_often(window.strength).removeprefix("seen ")
+    return f"{plain(window.window_id)}  {lasted}, found {found}, {strength}"
 
 
 def _show_looks(console: Console, looks: Sequence[Look]) -> None:
@@ -178,11 +179,13 @@ def _signed(number: float | None) -> str:
 
 
 def _number(value: float | None, unit: str = "") -> str:
-    """Write a number in few digits: ``128M B``."""
-    if value is None:
-        return _NONE
+    return _NONE if value is None else f"{short(value)} {plain(unit)}".rstrip()
+
+
+def short(value: float, digits: int = 3) -> str:
+    """Write a number in few digits: ``128M``."""
     suffix, size = next((pair for pair in _SUFFIXES if abs(value) >= 10 * pair[1]), ("", 1.0))
-    return f"{value / size:.3g}{suffix} {plain(unit)}".rstrip()
+    return f"{value / size:.{digits}g}{suffix}"
 
 
 def _band(value: float | None, low: float | None, high: float | None) -> str:
