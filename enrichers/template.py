@@ -52,7 +52,7 @@ def explain(incident: Incident) -> Explanation:
     else:
         also = f"; {_signals(len(others))} more {_do(len(others))} unusual too" if others else ""
         since = clock_time(incident.onset_ms)
-        summary = f"{title} is abnormal since {since}: {_finding(strongest)}{also}."
+        summary = f"{title} is abnormal since {since}: {finding(strongest)}{also}."
         if others and incident.strength > strongest.peak_score:
             summary += f" Together that is {how_often(incident.strength)}."
     over = incident.state is AlertState.RESOLVED
@@ -74,7 +74,7 @@ def _duration_s(incident: Incident) -> float | None:
     return (incident.ended_ms - incident.onset_ms) / 1000
 
 
-def _finding(evidence: Evidence) -> str:
+def finding(evidence: Evidence) -> str:
     """Tell what is wrong, at its worst so far."""
     if evidence.reason:
         return _missing(evidence, evidence.peak)

@@ -11,6 +11,7 @@ from watchkeep.schemas.errors import ConfigError, WatchkeepError
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams import config as configuration
 from watchkeep.streams import running
+from watchkeep.streams.cli_inspect import inspect_one
 from watchkeep.streams.cli_shop import shop, wishes
 from watchkeep.streams.cli_signals import signals
 
@@ -124,6 +125,7 @@ def alerts(ctx: click.Context, *, follow: bool, as_json: bool) -> None:
 
 
 main.add_command(signals)
+main.add_command(inspect_one)
 
 
 @main.command()

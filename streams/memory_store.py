@@ -7,7 +7,7 @@ from watchkeep.schemas.alert import Alert, AlertState, Incident
 from watchkeep.schemas.errors import LeaseLostError, StoreAnewError
 from watchkeep.schemas.window import Window, WindowState
 from watchkeep.streams.memory import ManualClock
-from watchkeep.streams.memory_catalogue import MemoryCatalogue
+from watchkeep.streams.memory_cells import MemoryCells
 from watchkeep.streams.ports import NOWHERE, Clock, Place, Step
 from watchkeep.streams.snapshot import count
 from watchkeep.streams.stores import (
@@ -34,7 +34,7 @@ class Saved:
     blocks: Mapping[int, bytes] = field(default_factory=dict)
 
 
-class MemoryStore(MemoryCatalogue):
+class MemoryStore(MemoryCells):
     """All that the stages keep, in dictionaries.
 
     Attributes:
@@ -46,7 +46,6 @@ class MemoryStore(MemoryCatalogue):
         super().__init__(clock or ManualClock())
         self.snapshots: dict[int, Saved] = {}
         self.rollups: dict[tuple[int, int], tuple[float, float, float]] = {}
-        self.windows: dict[tuple[str, int], Window] = {}
         self.incidents: dict[str, Incident] = {}
         self.alerts: list[Alert] = []
         self._outbox: list[Alert] = []

@@ -25,7 +25,7 @@ from watchkeep.streams.catalogue import DroppedRow, RefusalRow
 from watchkeep.streams.lookup import CatalogueStore, Count, Watched
 from watchkeep.streams.stores import SignalRow
 
-_NAME_MAX: Final = 300
+NAME_MAX: Final = 300
 _NEAR: Final = 3
 
 
@@ -197,7 +197,7 @@ def print_entity(console: Console, shown: Shown) -> None:
         console.print("\n[bold]Refused[/], as a limit was reached\n")
     for row in shown.refusals:
         head = Text(f"{plain(row.limit)}: {row.count:,} times, last {clock_time(row.at_ms)}")
-        _stack(console, head, f"for example {plain(row.what, _NAME_MAX)}")
+        _stack(console, head, f"for example {plain(row.what, NAME_MAX)}")
 
 
 def _print_page(console: Console, one: Watched) -> None:
@@ -209,7 +209,7 @@ def _print_page(console: Console, one: Watched) -> None:
     )
     folded = ", ".join(map(plain, feed.folded))
     lines = [f"{how}; folded away: {folded}" if folded else how]
-    _stack(console, head, *lines, plain(signal.why, _NAME_MAX), readiness(one))
+    _stack(console, head, *lines, plain(signal.why, NAME_MAX), readiness(one))
 
 
 def _print_evidence(console: Console, evidence: Sequence[Watched]) -> None:
@@ -240,14 +240,14 @@ def _print_dropped(console: Console, dropped: Sequence[DroppedRow]) -> None:
         head = Text.assemble(
             (plain(reason), "bold"), f"  {series:,} series of {_many(metrics, 'metric')}"
         )
-        example = f"for example {plain(rows[0].example, _NAME_MAX)}"
-        _stack(console, head, plain(rows[0].why, _NAME_MAX), example)
+        example = f"for example {plain(rows[0].example, NAME_MAX)}"
+        _stack(console, head, plain(rows[0].why, NAME_MAX), example)
 
 
 def title(row: SignalRow) -> str:
     """Give a signal's name as people write it."""
     labels = tuple(sorted(row.labels.items()))
-    return plain(Signal(row.entity, row.metric, labels, Folding(row.folding)).title, _NAME_MAX)
+    return plain(Signal(row.entity, row.metric, labels, Folding(row.folding)).title, NAME_MAX)
 
 
 def readiness(one: Watched) -> str:

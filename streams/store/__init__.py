@@ -9,6 +9,7 @@ from watchkeep.streams.store.connection import check, open_database, place
 from watchkeep.streams.store.curves import CurveTables
 from watchkeep.streams.store.detect import DetectTables
 from watchkeep.streams.store.incidents import IncidentTables
+from watchkeep.streams.store.inspect import InspectTables
 from watchkeep.streams.store.migrations import migrate, pending
 from watchkeep.streams.store.notify import NotifyTables
 from watchkeep.streams.store.places import LeaseTables, PlaceTables
@@ -21,6 +22,7 @@ class PgStore(
     CurveTables,
     DetectTables,
     IncidentTables,
+    InspectTables,
     NotifyTables,
     PlaceTables,
     LeaseTables,
