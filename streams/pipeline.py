@@ -197,7 +197,9 @@ class Shard:
 
     def _fold(self, frame: Frame) -> None:
         (sender,) = frame.senders
-        cluster = self.clusters.setdefault(sender.cluster, Cluster(self.settings))
+        cluster = self.clusters.get(sender.cluster)
+        if cluster is None:
+            cluster = self.clusters[sender.cluster] = Cluster(self.settings)
         cluster.fold.learn(frame.label_sets, frame.gateway_ms)
         if self.time.elects(sender):
             cluster.fold.add(frame, sender.newest_ms)
