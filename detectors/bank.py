@@ -64,7 +64,7 @@ class Part(NamedTuple):
 _NOVEL: Final = Rarity(LogExponential(), block_cells=12, warm_blocks=17, refit_ms=LOOK_MS)
 # What jumps show on a signal's first day, when no season is known: of servers, services and sensors
 # alike.
-_FIRST_JUMPS: Final = Prior(blocks=12, median=1.0, high=2.4, known=12)
+_FIRST_JUMPS: Final = Prior(blocks=4, median=1.0, high=2.4, known=12)
 _SUDDEN: Final = Rarity(
     Pareto(prior=_FIRST_JUMPS), block_cells=30, warm_blocks=2, settled_blocks=24
 )

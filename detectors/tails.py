@@ -136,7 +136,8 @@ class Prior:
         blocks: for so many blocks of the signal's own it counts.
         median: half of the blocks stay below this score.
         high: nine tenths stay below it.
-        known: from at least so many blocks the width counts as known, in `Pareto.trust`'s unit.
+        known: from at least so many blocks the width counts as known, in `Pareto.trust`'s unit, as
+            long as there is no past; the less, the smaller the prior's share of the blocks.
     """
 
     blocks: float
@@ -211,8 +212,9 @@ class Pareto:
                 odd = np.maximum(odd, self.bins.first / 2)
                 total = np.where(odd[:, None] > self.bins.low, blocks, 0.0).sum(axis=1)
         above = (1 - self._WIDTH) * (1 - quiet) * total
-        least = self.prior.known if self.prior else 1.0
-        known = np.maximum((self.trust or 0.0) * above, least)
+        known = np.maximum((self.trust or 0.0) * above, 1.0)
+        if self.prior:
+            known = np.maximum(known, self.prior.known * self.prior.blocks / full)
         return Fitted(begin, scale, rate, known)
 
     def rarity(self, size: Floats, fitted: Fitted) -> Floats:
