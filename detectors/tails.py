@@ -136,8 +136,8 @@ class Prior:
         blocks: for so many blocks of the signal's own it counts.
         median: half of the blocks stay below this score.
         high: nine tenths stay below it.
-        known: from at least so many blocks the width counts as known, in `Pareto.trust`'s unit, as
-            long as there is no past; the less, the smaller the prior's share of the blocks.
+        known: from at least so many blocks the width counts as known, in `Pareto.trust`'s unit, on
+            the first day; from then on less, and on the fourth day not at all.
     """
 
     blocks: float
@@ -194,6 +194,7 @@ class Pareto:
 
     def fit(self, blocks: Histograms, weekly: Floats) -> Fitted:
         """Fit tails to histograms; see the contract."""
+        own = blocks.sum(axis=1)
         blocks = self.with_prior(blocks)
         full = blocks.sum(axis=1)
         total = full
@@ -214,7 +215,8 @@ class Pareto:
         above = (1 - self._WIDTH) * (1 - quiet) * total
         known = np.maximum((self.trust or 0.0) * above, 1.0)
         if self.prior:
-            known = np.maximum(known, self.prior.known * self.prior.blocks / full)
+            days = 7 * own / weekly
+            known = np.maximum(known, self.prior.known * np.clip((3 - days) / 2, 0, 1))
         return Fitted(begin, scale, rate, known)
 
     def rarity(self, size: Floats, fitted: Fitted) -> Floats:

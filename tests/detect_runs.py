@@ -12,7 +12,8 @@ import numpy as np
 
 from watchkeep.detectors.bank import Bank, Part
 from watchkeep.detectors.ewma import Ewma
-from watchkeep.detectors.rarity import Pareto, Rarity
+from watchkeep.detectors.rarity import Rarity
+from watchkeep.detectors.tails import Pareto
 from watchkeep.schemas.frame import Frame, FrameKind, LabelSet, MetricKind, SenderTime, encode
 from watchkeep.schemas.labels import canonical, series_id
 from watchkeep.schemas.settings import Detect
