@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 console = Console(stderr=True, highlight=False)
 
 
-def _values(signals: int, first: int, cells: int) -> Iterator[tuple[Span, Floats]]:
+def values(signals: int, first: int, cells: int) -> Iterator[tuple[Span, Floats]]:
     """Make cells, from number `first` on."""
     dice = np.random.default_rng([signals, first])
     shape = np.random.default_rng(signals)
@@ -49,13 +49,13 @@ def _values(signals: int, first: int, cells: int) -> Iterator[tuple[Span, Floats
         yield Span(_START_MS + cell * _CELL_MS, _CELL_MS), value
 
 
-def _warm(entities: int, signals_each: int, days: int) -> Bank:
+def warm(entities: int, signals_each: int, days: int) -> Bank:
     """Make a bank of warm signals: a few, stepped through days, and copies of them."""
     few = min(entities, _ENTITIES_WARMED)
     small = Bank()
     slots = np.arange(few * signals_each)
     small.place(slots, slots // signals_each, slots / len(slots))
-    for span, value in _values(len(slots), 0, days * _DAY_CELLS):
+    for span, value in values(len(slots), 0, days * _DAY_CELLS):
         small.step(span, slots, value)
     copied = Bank()
     copies = -(-entities // few)
@@ -65,7 +65,7 @@ def _warm(entities: int, signals_each: int, days: int) -> Bank:
         for name, column in small.dump().items()
     }
     every = np.arange(entities * signals_each)
-    columns["signals/entity"] = np.arange(copies * len(slots)) // signals_each
+    columns["shares/entity"] = np.arange(copies * len(slots)) // signals_each
     copied.restore(columns)
     copied.free(np.arange(len(every), copies * len(slots)))
     return copied
@@ -74,12 +74,12 @@ def _warm(entities: int, signals_each: int, days: int) -> Bank:
 def _measure(entities: int, signals_each: int, days: int, hours: int) -> dict[str, Any]:
     signals = entities * signals_each
     console.print(f"{signals:,} signals: warming them for {days} days")
-    bank = _warm(entities, signals_each, days)
+    bank = warm(entities, signals_each, days)
     slots = np.arange(signals)
     spent_s = []
     for hour in range(hours):
         first = days * _DAY_CELLS + hour * _HOUR_CELLS
-        for span, value in _values(signals, first, _HOUR_CELLS):
+        for span, value in values(signals, first, _HOUR_CELLS):
             begun_s = time.process_time()
             bank.step(span, slots, value)
             spent_s.append(time.process_time() - begun_s)

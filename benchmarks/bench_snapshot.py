@@ -1,12 +1,11 @@
 """`make bench-snapshot`: what keeping a large state costs a worker.
 
-64 shards of detect hold 100,000 slots of 12 kB, random numbers, as incompressible as real state. A
-worker saves them as it does in life, one after the other, to a real PostgreSQL, while a clock on
-the same event loop measures how long anything else would have waited.
+64 shards of detect hold the detectors of 100,000 signals that have seen days. A worker saves them
+as it does in life, one after the other, to a real PostgreSQL, while a clock on the same event loop
+measures how long anything else would have waited.
 
-Two cases: every byte has changed since the last snapshot, and, as for a state that is mostly the
-history of recent days, only the columns of the last cells and the running ones have. The figures
-without a suffix are those of the first, the worst case.
+Two cases: every byte has changed since the last snapshot, and to random ones, the worst case; and
+three cells have been scored, as in life.
 """
 
 import argparse
@@ -15,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +23,8 @@ import numpy as np
 import psycopg
 from rich.console import Console
 
+from bench_bank import values, warm
 from servers import Postgres, postgres_missing
-from watchkeep.detectors.arrays import Arrays, Field
 from watchkeep.schemas.frame import SHARDS
 from watchkeep.schemas.settings import Detect
 from watchkeep.streams.memory import MemoryLog
@@ -35,8 +35,8 @@ from watchkeep.streams.runtime import Worker
 from watchkeep.streams.store import migrate, open_store
 from watchkeep.streams.topics import METRICS
 
-_COLUMNS: Final = 1_500  # Of 8 bytes: 12 kB a slot.
-_RUNNING_COLUMNS: Final = 40
+_SIGNALS_EACH: Final = 20
+_WARM_DAYS: Final = 5
 _CELLS_BETWEEN: Final = 3  # Of 60 s, in the 180 s between two snapshots.
 _TICK_S: Final = 0.001
 
@@ -61,23 +61,43 @@ class Sweep:
     wal_bytes: int
 
 
-def _a_partition(token: int, slots: int) -> Partition:
-    settings = Detect()
-    shard, cluster = Shard(settings), Cluster(settings)
-    cluster.state = Arrays({f"c{i}": Field("f8", 0.0) for i in range(_COLUMNS)})
-    cluster.state.grow(slots)
-    shard.clusters["bench"] = cluster
-    partition = Partition(shard, token=token)
-    _change(partition, range(_COLUMNS))
-    return partition
+def _partitions(tokens: Sequence[int], slots: int) -> list[Partition]:
+    """Make partitions, each with the same warm signals."""
+    columns = warm(slots // _SIGNALS_EACH, _SIGNALS_EACH, _WARM_DAYS).dump()
+    made = []
+    for token in tokens:
+        settings = Detect()
+        shard, cluster = Shard(settings), Cluster(settings)
+        cluster.bank.restore(columns)
+        shard.clusters["bench"] = cluster
+        made.append(Partition(shard, token=token, place=Place(0, "bench")))
+    return made
 
 
-def _change(partition: Partition, columns: range) -> None:
-    """Give columns new contents, and the state a new place."""
-    state = partition.shard.clusters["bench"].state
-    for i in columns:
-        state[f"c{i}"][:] = dice.random(len(state[f"c{i}"]))
-    partition.place = Place(partition.place.offset + 1, "bench")
+def _all_anew(partition: Partition, _: int) -> None:
+    """Fill every column with random bytes."""
+    bank = partition.shard.clusters["bench"].bank
+    bank.restore(
+        {
+            name: np.frombuffer(dice.bytes(column.nbytes), column.dtype).reshape(column.shape)
+            for name, column in bank.dump().items()
+        }
+    )
+
+
+def _some_cells(partition: Partition, number: int) -> None:
+    """Score the cells between two snapshots."""
+    bank = partition.shard.clusters["bench"].bank
+    slots = np.arange(len(bank.dump()["signals/side"]) // _SIGNALS_EACH * _SIGNALS_EACH)
+    first = _WARM_DAYS * 1_440 + number * _CELLS_BETWEEN
+    for span, value in values(len(slots), first, _CELLS_BETWEEN):
+        bank.step(span, slots, value)
+
+
+_CASES: Final[Mapping[str, Callable[[Partition, int], None]]] = {
+    "_in_life": _some_cells,
+    "": _all_anew,
+}
 
 
 async def _sweep(worker: Worker, url: str) -> Sweep:
@@ -116,24 +136,28 @@ async def _measure(url: str, slots: int, rounds: int) -> dict[str, Any]:
             await log.send(METRICS, b"", partition=number)
     async with open_store(url) as store:
         worker = Worker(log.source(METRICS, "bench"), log, store, Detect())
-        console.print(f"making {slots:,} slots of {8 * _COLUMNS / 1000:g} kB")
-        for number in range(SHARDS):
-            token = (await store.claim([number]))[number].token
-            worker._partitions[number] = _a_partition(token, slots // SHARDS)  # noqa: SLF001 - No log makes so large a state.
-        first = await _sweep(worker, url)
-        console.print(f"first snapshot: {first}")
-        cases = {"": range(_COLUMNS), "_mostly_history": range(_RUNNING_COLUMNS + _CELLS_BETWEEN)}
-        result: dict[str, Any] = {}
-        for suffix, columns in cases.items():
+        console.print(f"warming {slots:,} signals")
+        tokens = [(await store.claim([n]))[n].token for n in range(SHARDS)]
+        partitions = _partitions(tokens, slots // SHARDS)
+        worker._partitions.update(enumerate(partitions))  # noqa: SLF001 - No log makes so large a state.
+        result: dict[str, Any] = {
+            "slots": slots,
+            "bytes_a_slot": round(
+                partitions[0].shard.clusters["bench"].bank.nbytes * SHARDS / slots
+            ),
+        }
+        await _sweep(worker, url)
+        for suffix, change in _CASES.items():
             sweeps = []
-            for _ in range(rounds):
-                for partition in worker._partitions.values():  # noqa: SLF001 - No log makes so large a state.
+            for number in range(rounds):
+                for partition in partitions:
                     partition.witness = Place()  # The log here has no such records.
-                    _change(partition, columns)
+                    change(partition, number)
+                    partition.place = Place(partition.place.offset + 1, "bench")
                 sweeps.append(await _sweep(worker, url))
-                console.print(f"{len(columns):5} of {_COLUMNS} columns changed: {sweeps[-1]}")
+                console.print(f"{change.__name__}: {sweeps[-1]}")
             result |= _summary(sweeps, suffix)
-        return result | {"slots": slots, "bytes_a_slot": 8 * _COLUMNS}
+        return result
 
 
 def _summary(sweeps: list[Sweep], suffix: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _ADDS: Final = 0.01
 _VARIES: Final = 0.025
 
 # What sums of 6 to 38 signals show on their first day.
-_FIRST_SUMS: Final = Prior(blocks=6, median=1.5, high=5.0)
+_FIRST_SUMS: Final = Prior(blocks=10, median=1.5, high=6.0)
 SUMS: Final = Rarity(
     Pareto(trust=None, prior=_FIRST_SUMS), block_cells=30, warm_blocks=2, settled_blocks=24
 )

@@ -82,8 +82,8 @@ def outcome(url: str, heard: Heard, notifications: list[tuple[str, str]]) -> Out
         rollups = {
             (row[0], str(row[1])): row[2:]
             for row in connection.execute(
-                "SELECT signal_id, at, step_s, value, members, expected, spread, score, "
-                "threshold, warmup, channel FROM rollups"
+                "SELECT signal_id, at, step_s, value, members, expected, low, high, rarity, "
+                "threshold, warmup, spike, envelope, hour, member FROM rollups"
             )
         }
     told = [

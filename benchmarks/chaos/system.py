@@ -98,9 +98,9 @@ class System:
             "WATCHKEEP_NOTIFY__BLIND_AFTER_S": "20",
             # So lively that there is always something to lose.
             "WATCHKEEP_DETECT__SNAPSHOT_S": "5",
-            "WATCHKEEP_DETECT__WARMUP_CELLS": "20",
-            "WATCHKEEP_DETECT__THRESHOLD_SIGMA": "3.2",
-            "WATCHKEEP_DETECT__OPEN_CELLS": "2",
+            # Much shall be told, also of what is nothing.
+            "WATCHKEEP_DETECT__BUDGET": "100",
+            "WATCHKEEP_DETECT__COOL_DOWN_S": "60",
         }
 
     async def supervise(self) -> None:

