@@ -6,7 +6,7 @@ from rich.table import Table
 
 from watchkeep.schemas.alert import Alert, AlertState, decode
 from watchkeep.schemas.errors import RecordError
-from watchkeep.schemas.text import clock_time, duration, plain
+from watchkeep.schemas.text import clock_time, duration, how_often, plain
 from watchkeep.streams.kafka import tail
 from watchkeep.streams.topics import ALERTS
 
@@ -49,8 +49,8 @@ def line(alert: Alert) -> str:
 
 def _table(alerts: list[Alert]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("state", "entity", "since (UTC)", "for", "sigma"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "sigma" else "left")
+    for heading in ("state", "entity", "since (UTC)", "for", "how rare"):
+        table.add_column(heading, no_wrap=True)
     table.add_column("strongest signal", overflow="fold")
     for alert in sorted(alerts, key=lambda alert: alert.onset_ms):
         seconds = alert.duration_s or (alert.at_ms - alert.onset_ms) / 1000
@@ -59,7 +59,7 @@ def _table(alerts: list[Alert]) -> Table:
             escape(alert.title),
             clock_time(alert.onset_ms)[5:16],
             duration(seconds),
-            f"{alert.strength:.0f}",
+            how_often(alert.strength).removeprefix("seen "),
             escape(plain(alert.evidence[0].signal)),
         )
     return table
