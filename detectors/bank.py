@@ -296,7 +296,8 @@ class Bank:
         born_ms = np.where(born_ms < 0, time_ms, born_ms)
         signals["born_ms"][slots] = born_ms
         lapsed = time_ms - signals["peak_ms"].take(slots) > _ESCALATES * (time_ms - born_ms)
-        rises = rarity > signals["peak"].take(slots)
+        # As it is kept, so that the same again doesn't rise.
+        rises = rarity.astype(np.float32) > signals["peak"].take(slots)
         renewed = where(rises | lapsed)
         at = slots.take(renewed)
         signals["peak"][at], signals["peak_ms"][at] = rarity.take(renewed), time_ms

@@ -134,23 +134,24 @@ def update(seen: Seen, glance: Glance, cell: Cell, member: str, odd_from: float)
         glance: the look, of a cell in which the channel looked.
         cell: the cell.
         member: whom the look is about; empty for all members.
-        odd_from: rarities from here on are odd, and show a band anew.
+        odd_from: rarities from here on are odd, but for those in the band: averages that a jump
+            has moved find the way back odd too.
     """
     stronger = glance.rarity > seen.peak_rarity
     if not stronger and member != seen.member:
         seen.away = False
         return  # It is another member that is farthest now, and an ordinary one.
     seen.observed, seen.rarity, seen.members = glance.observed, glance.rarity, glance.members
-    if glance.rarity >= odd_from:
-        seen.odd_ms, seen.back_cells = cell.end_ms, 0
+    if seen.away and (glance.observed > glance.expected) != seen.above:
+        return
+    if glance.rarity >= odd_from and not seen.low <= glance.observed <= seen.high:
+        seen.odd_ms, seen.back_cells, seen.away = cell.end_ms, 0, True
         seen.pages |= glance.pages
-        if not seen.away:
-            seen.away = True
-            seen.expected, seen.low, seen.high = glance.expected, glance.low, glance.high
     elif member:
         seen.away = glance.rarity >= USUAL
     if stronger:
         seen.peak, seen.peak_ms, seen.peak_rarity = glance.observed, cell.begin_ms, glance.rarity
+    if member != seen.member:
         seen.member = member
         seen.expected, seen.low, seen.high = glance.expected, glance.low, glance.high
 
