@@ -31,8 +31,12 @@ _VARIES: Final = 0.025
 
 # What sums of 6 to 38 signals show on their first day.
 _FIRST_SUMS: Final = Prior(blocks=10, median=1.5, high=6.0)
+# A past of an entity is more often full of faults than that of one signal.
 SUMS: Final = Rarity(
-    Pareto(trust=None, prior=_FIRST_SUMS), block_cells=30, warm_blocks=2, settled_blocks=24
+    Pareto(shape=0.25, width=0.8, trust=None, prior=_FIRST_SUMS),
+    block_cells=30,
+    warm_blocks=2,
+    settled_blocks=24,
 )
 
 _SIGNALS: Final = {

@@ -164,6 +164,8 @@ class Pareto:
 
     Attributes:
         shape: one for all signals; to fit one of each would cost more than it gives.
+        width: the share of blocks below the level that tells how wide a tail is; what is rarer may
+            be anomalies.
         memory_weeks: after how long a block counts half.
         trust: how much a block tells about the width, compared with one of an exponential tail;
             None to take the width for known.
@@ -171,13 +173,13 @@ class Pareto:
     """
 
     shape: float = 0.15
+    width: float = 0.9
     memory_weeks: float = 8.0
     trust: float | None = 0.25
     prior: Prior | None = None
 
     bins: ClassVar[Bins] = Bins(0.02, 1.12)
     _BEGIN: ClassVar[float] = 0.5
-    _WIDTH: ClassVar[float] = 0.9
     _NARROWEST: ClassVar[float] = 0.03
     # Blocks rarer than this many a week are no part of what is usual.
     _ODD: ClassVar[float] = 0.3
@@ -202,17 +204,17 @@ class Pareto:
         for left in range(self._ROUNDS, -1, -1):
             quiet = np.maximum(0.0, 2 * blocks[:, 0] / total - 1)
             begin = self.bins.quantile(blocks, sums, (quiet + self._BEGIN * (1 - quiet)) * total)
-            width = self.bins.quantile(blocks, sums, (quiet + self._WIDTH * (1 - quiet)) * total)
+            wide = self.bins.quantile(blocks, sums, (quiet + self.width * (1 - quiet)) * total)
             above = np.maximum((1 - self._BEGIN) * (1 - quiet) * total, 0.5)
             rate = np.maximum(above * weekly / full, self._SELDOM)
-            ratio = ((1 - self._WIDTH) / (1 - self._BEGIN)) ** -self.shape - 1
-            scale = np.maximum(self._NARROWEST, self.shape * (width - begin) / ratio)
+            ratio = ((1 - self.width) / (1 - self._BEGIN)) ** -self.shape - 1
+            scale = np.maximum(self._NARROWEST, self.shape * (wide - begin) / ratio)
             if left:
                 odd = begin + scale / self.shape * ((rate / self._ODD) ** self.shape - 1)
                 # What counts as nothing is never odd.
                 odd = np.maximum(odd, self.bins.first / 2)
                 total = np.where(odd[:, None] > self.bins.low, blocks, 0.0).sum(axis=1)
-        above = (1 - self._WIDTH) * (1 - quiet) * total
+        above = (1 - self.width) * (1 - quiet) * total
         known = np.maximum((self.trust or 0.0) * above, 1.0)
         if self.prior:
             days = 7 * own / weekly
