@@ -203,7 +203,7 @@ ROLES = [
     ("go_goroutines", {}, MEAN, WORKLOAD, EVIDENCE),
     ("go_gc_duration_seconds", {"quantile": "0.99"}, MEAN, WORKLOAD, EVIDENCE),
     ("jvm_gc_pause_seconds", {}, AVERAGE, WORKLOAD, EVIDENCE),
-    ("up", {}, MEAN, EntityKind.JOB, PAGE),
+    ("up", {}, MEAN, EntityKind.JOB, EVIDENCE),
     ("probe_success", {}, MEAN, EntityKind.JOB, PAGE),
     ("jobs_waiting", {}, MEAN, WORKLOAD, EVIDENCE),
 ]
