@@ -49,9 +49,9 @@ def line(alert: Alert) -> str:
 
 def _table(alerts: list[Alert]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("state", "entity", "since (UTC)", "for", "how rare"):
+    for heading in ("state", "entity", "since (UTC)", "for", "seen"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("strongest signal", overflow="fold")
+    table.add_column("signal", overflow="fold")
     for alert in sorted(alerts, key=lambda alert: alert.onset_ms):
         seconds = alert.duration_s or (alert.at_ms - alert.onset_ms) / 1000
         table.add_row(
