@@ -232,7 +232,8 @@ class Bank:
         escalated = self._escalated(span.begin_ms, slots, slow)
         for sighting, part in zip(sightings, self._parts, strict=False):
             if part.slow:
-                sighting.rarity[~np.isnan(escalated)] += _ESCALATION_GAINS
+                # The other slow channel, if it saw less, has not escalated.
+                sighting.rarity[sighting.rarity == escalated] += _ESCALATION_GAINS
         alone = np.fmax(sudden, escalated + _ESCALATION_GAINS) - _FAMILIES
         known = where(~np.isnan(slow))
         self._signals["slow"][slots.take(known)] = slow.take(known)

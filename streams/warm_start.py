@@ -29,7 +29,9 @@ async def warm_start(shop: Shop, store: DetectStore, settings: Detect) -> AsyncI
     waiting: list[Rollups] = []
     number = rows = 0
     for record in frames(shop, _SAMPLES, before=True):
-        shard = shards.get(record.shard) or shards.setdefault(record.shard, Shard(settings))
+        if record.shard not in shards:
+            shards[record.shard] = Shard(settings)
+        shard = shards[record.shard]
         made = shard.apply(decode(record.value)).rollups
         waiting += made
         rows += sum(len(rollups.at_ms) for rollups in made)

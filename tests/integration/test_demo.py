@@ -30,7 +30,7 @@ def test_the_demo_finds_faults_and_ends_by_itself(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     result = json.loads(done.stdout.decode().splitlines()[-1])
-    # How many it finds depends on detectors to come; the shop and the way to the end don't.
+    # With no past to compare with it can't find them all.
     assert result["faults"] >= 2
     assert result["found"] >= 1
     assert 0 < result["median_delay_s"] < 600
