@@ -3,7 +3,7 @@
 An entity of one signal is as abnormal as that. Of several, agreement tells a fault from noise: what
 they show, from a hundred times a week on, is added up, over three cells as they don't see it at
 once; and the sum is put on the scale of rarity from its own past. What so many calm signals add is
-taken off, in units of how much that varies, so that some signals more or less hardly move the scale.
+taken off, in units of how much that varies, so that a few signals more hardly move the scale.
 
 While a sum's past is too short, an entity is as abnormal as its farthest signal, which counts less
 the more signals could have been it.

@@ -3,8 +3,8 @@
 The residual is the distance from a short moving average. What residuals did in the ten minutes
 around the same time of day, and in those before and after, on the last four days is the season, and
 only what lies beyond it counts; of the four days the most extreme one is left out, so that one bad
-day hides nothing. The unit is a mixture of what residuals are now, were at this time of day, and are
-on the whole: the last keeps quiet hours from firing on tiny moves.
+day hides nothing. The unit is a mixture of what residuals are now, were at this time of day, and
+are on the whole: the last keeps quiet hours from firing on tiny moves.
 
 After FluxEV (Li and others, "FluxEV: A Fast and Effective Unsupervised Framework for Time-Series
 Anomaly Detection", WSDM 2021), which takes off the season in the same order.
