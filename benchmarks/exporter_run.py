@@ -32,7 +32,9 @@ SCRAPE_S: Final = 5
 _WARM_S: Final = 20.0
 # Prometheus sends what it has scraped at once; the margin is for a busy machine.
 _SENT_S: Final = 4.0
-_ROUNDS_PER_S: Final = 4
+_ROUNDS_PER_S: Final = 4.0
+# Nobody makes up for what he could not ask for so long.
+_LATE_S: Final = 5.0
 _NAMESPACE: Final = "/api/v1/namespaces/default"
 _LOG_LINES: Final = 15
 
@@ -52,12 +54,14 @@ class Load:
     Attributes:
         apiserver: gets nine requests a round; two of them it denies, some change what it keeps.
         others: get one a round, at a path of theirs.
+        rounds_per_s: how many rounds there are.
         behind_s_max: how far it was behind its timetable at worst.
         requests: how many were answered.
     """
 
     apiserver: KubeApiserver
     others: tuple[tuple[HttpServer, str], ...]
+    rounds_per_s: float = _ROUNDS_PER_S
     behind_s_max: float = 0.0
     requests: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -79,12 +83,15 @@ class Load:
         for number in itertools.count():
             requests = self._round(number)
             for i, request in enumerate(requests):
-                due_s = begun_s + (number + i / len(requests)) / _ROUNDS_PER_S
+                due_s = begun_s + (number + i / len(requests)) / self.rounds_per_s
                 if self._stop.wait(max(due_s - time.monotonic(), 0)):
                     for connection in connections.values():
                         connection.close()
                     return
-                self.behind_s_max = max(self.behind_s_max, time.monotonic() - due_s)
+                late_s = time.monotonic() - due_s
+                self.behind_s_max = max(self.behind_s_max, late_s)
+                if late_s > _LATE_S:
+                    begun_s += late_s
                 self._ask(connections[request.server.job], request)
 
     def _round(self, number: int) -> list[_Request]:
@@ -173,12 +180,20 @@ class Run:
 
 
 @contextmanager
-def running(folder: Path, tell: Callable[[str], None] = lambda _: None) -> Iterator[Run]:
+def running(
+    folder: Path,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    scrape_s: int = SCRAPE_S,
+    rounds_per_s: float = _ROUNDS_PER_S,
+) -> Iterator[Run]:
     """Start everything, the load last, and end all after use.
 
     Args:
         folder: where the servers keep their files and logs.
         tell: is told what happens.
+        scrape_s: how often Prometheus scrapes; `Run.record` expects the default.
+        rounds_per_s: of the load.
     """
     port, log = steady_port(), MemoryLog()
     settings = Settings(gateway=Gateway(port=port))
@@ -197,7 +212,7 @@ def running(folder: Path, tell: Callable[[str], None] = lambda _: None) -> Itera
             tell(f"{server.name} answers")
         config = {
             "global": {
-                "scrape_interval": f"{SCRAPE_S}s",
+                "scrape_interval": f"{scrape_s}s",
                 "external_labels": {"cluster": CLUSTER, "prometheus_replica": "a"},
             },
             "scrape_configs": [server.scrape() for server in scraped],
@@ -209,7 +224,7 @@ def running(folder: Path, tell: Callable[[str], None] = lambda _: None) -> Itera
                         "max_samples_per_send": 5_000,
                         "capacity": 20_000,
                     },
-                    "metadata_config": {"send_interval": f"{SCRAPE_S}s"},
+                    "metadata_config": {"send_interval": f"{scrape_s}s"},
                 }
             ],
         }
@@ -219,6 +234,7 @@ def running(folder: Path, tell: Callable[[str], None] = lambda _: None) -> Itera
         load = Load(
             apiserver,
             ((alertmanager, "/api/v2/alerts"), (prometheus, "/api/v1/query?query=up")),
+            rounds_per_s,
         )
         jobs = tuple(server.job for server in (*scraped, prometheus))
         stack.enter_context(load.on())
