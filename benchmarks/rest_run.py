@@ -14,6 +14,7 @@ import rest_record
 from exporter_run import Run, running
 from real_servers import Etcd, KubeApiserver
 from rest_record import Entry, Stretch, now_ms
+from servers import ServerError
 from watchkeep.streams.memory import MemoryLog
 
 SCRAPE_S: Final = 15
@@ -88,8 +89,8 @@ def record(path: Path, folder: Path, plan: Plan, tell: Callable[[str], None]) ->
         running(folder, tell, scrape_s=SCRAPE_S, rounds_per_s=_ROUNDS_PER_S) as run,
         _Writer(run.log, path).on(),
     ):
-        _suffer(path, tell, REST, _nothing, plan.rest_s)
         _check(run, disk)
+        _suffer(path, tell, REST, _nothing, plan.rest_s)
         for name, fault in _faults(run, disk).items():
             least_s = _GONE_S_MIN if name == "etcd" else 0.0
             _suffer(path, tell, name, fault, max(plan.fault_s, least_s))
@@ -118,11 +119,17 @@ def _nothing(tell: rest_faults.Tell) -> Iterator[None]:
 
 
 def _check(run: Run, disk: rest_faults.Disk) -> None:
-    """See that the file system is watched at all."""
-    seen = run.prometheus.query(
-        f'node_filesystem_avail_bytes{{mountpoint="{disk.folder}"}}', now_ms()
-    )
-    assert seen, f"node-exporter doesn't tell of {disk.folder}"
+    """See that the file system is watched at all, before an hour is spent.
+
+    Raises:
+        ServerError: it isn't.
+    """
+    asked = f'node_filesystem_avail_bytes{{mountpoint="{disk.folder}"}}'
+    for _ in range(2 * SCRAPE_S):
+        if run.prometheus.query(asked, now_ms()):
+            return
+        time.sleep(1)
+    raise ServerError(f"node-exporter doesn't tell of {disk.folder}")
 
 
 def _faults(run: Run, disk: rest_faults.Disk) -> Mapping[str, rest_faults.Fault]:
