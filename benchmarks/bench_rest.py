@@ -41,6 +41,7 @@ def _options() -> argparse.Namespace:
     files = parser.add_mutually_exclusive_group()
     files.add_argument("--out", type=Path, help="keep the recording in this file")
     files.add_argument("--from", dest="file", type=Path, help="record nothing, read this file")
+    parser.add_argument("--step-s", type=int, default=60, help="width of a cell of detection")
     parser.add_argument("--plot", type=Path, help="draw how rare entities were, as .png or .svg")
     return parser.parse_args()
 
@@ -53,9 +54,8 @@ def _record(options: argparse.Namespace, folder: Path) -> Path:
     return path
 
 
-def _report(path: Path, plot: Path | None) -> None:
+def _report(path: Path, settings: Detect, plot: Path | None) -> None:
     recording = rest_record.load(path)
-    settings = Detect()
     found = rest_report.detect(recording, settings)
     stretches = rest_report.finished(recording)
     rest_shown.show(console, stretches, found)
@@ -67,8 +67,9 @@ def _report(path: Path, plot: Path | None) -> None:
 def main() -> int:
     """Record unless there is a recording, and print one JSON object."""
     options = _options()
+    settings = Detect(step_s=options.step_s)
     if options.file is not None:
-        _report(options.file, options.plot)
+        _report(options.file, settings, options.plot)
         return 0
     if what := exporters_missing():
         console.print(f"{what} is missing")
@@ -77,7 +78,7 @@ def main() -> int:
         console.print("only root may mount the disk that is filled")
         return 2
     with tempfile.TemporaryDirectory(prefix="wk-") as folder:
-        _report(_record(options, Path(folder)), options.plot)
+        _report(_record(options, Path(folder)), settings, options.plot)
     return 0
 
 
