@@ -33,6 +33,8 @@ _FAMILIES: Final = 0.1
 _LASTING_COUNTS: Final = -1.0
 # Slow channels are too sure of themselves until they have seen a day and a night.
 _SETTLES_MS: Final = 86_400_000
+# What goes the way that doesn't matter; no rarity is lower.
+_ORDINARY: Final = -4.0
 MEMBER: Final = "member"
 
 _SIGNAL_FIELDS: Final = {
@@ -228,7 +230,8 @@ class Bank:
             sightings.append(sighting)
             matters = (side == 0) | (np.sign(sighting.scores.score) == side)
             family = slow if part is not None and part.slow else sudden
-            np.fmax(family, np.where(matters, sighting.rarity, np.nan), out=family)
+            found = np.where(matters | np.isnan(sighting.rarity), sighting.rarity, _ORDINARY)
+            np.fmax(family, found, out=family)
         escalated = self._escalated(span.begin_ms, slots, slow)
         for sighting, part in zip(sightings, self._parts, strict=False):
             if part.slow:
@@ -261,6 +264,11 @@ class Bank:
         if members is not None:
             found = self._unlike.step(self._members, slots, span, members.score, stagger)
             yield None, Sighting(MEMBER, members, found)
+
+    def known_ms(self, slot: int, at_ms: int) -> int:
+        """Tell for how long a signal has been looked at; 0 if it hasn't."""
+        born_ms = int(self._signals["born_ms"][slot])
+        return 0 if born_ms < 0 else at_ms - born_ms
 
     def warmup(self, slots: SlotArray) -> Floats:
         """Tell how much of the past that the first channel's rarities need is there, up to 1."""

@@ -10,7 +10,7 @@ from typing import Final
 from watchkeep.schemas.alert import Alert, AlertState, Explanation, Incident
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.text import clock_time, duration, how_often, plain
-from watchkeep.schemas.window import Evidence
+from watchkeep.schemas.window import Evidence, known_ms
 
 LINES_MAX: Final = 8
 
@@ -54,7 +54,7 @@ def explain(incident: Incident) -> Explanation:
         since = clock_time(incident.onset_ms)
         summary = f"{title} is abnormal since {since}: {finding(strongest)}{also}."
         if others and incident.strength > strongest.peak_score:
-            summary += f" Together that is {how_often(incident.strength)}."
+            summary += f" Together that is {how_often(incident.strength, known_ms(seen))}."
     over = incident.state is AlertState.RESOLVED
     lines = [_line(evidence, over=over) for evidence in seen[:LINES_MAX]]
     if len(seen) > LINES_MAX:
@@ -150,7 +150,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _strength(evidence: Evidence) -> str:
-    return how_often(evidence.peak_score)
+    return how_often(evidence.peak_score, evidence.known_ms)
 
 
 def _do(count: int) -> str:

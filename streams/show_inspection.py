@@ -13,7 +13,7 @@ from rich.text import Text
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.signal import Side
 from watchkeep.schemas.text import clock_time, how_often, iso_time, plain
-from watchkeep.schemas.window import Window, WindowState
+from watchkeep.schemas.window import Window, WindowState, known_ms
 from watchkeep.streams.inspect_lookup import Cells
 from watchkeep.streams.inspect_verdict import UNUSUAL, Told, Verdict, clock, of_signal
 from watchkeep.streams.inspection import Inspection, Look, known
@@ -92,7 +92,8 @@ def _window(window: Window, at_ms: int) -> str:
     )
     lasted = f"since {onset}" if window.state is WindowState.OPEN else f"from {onset} to {closed}"
     missed = any(shown.reason for shown in window.evidence)
-    strength = "somebody missed" if missed else how_often(window.strength).removeprefix("seen ")
+    often = how_often(window.strength, known_ms(window.evidence)).removeprefix("seen ")
+    strength = "somebody missed" if missed else often
     return f"{plain(window.window_id)}  {lasted}, found {found}, {strength}"
 
 
