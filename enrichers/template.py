@@ -80,6 +80,11 @@ def finding(evidence: Evidence) -> str:
         return _missing(evidence, evidence.peak)
     if evidence.member:
         return _unlike(evidence, evidence.peak, evidence.expected)
+    if evidence.channel == "river":  # What it finds odd may lie between values that aren't.
+        return (
+            f"{_name(evidence)} showed {_number(evidence.peak, evidence.unit)}, which the River "
+            f"model finds odd, {_strength(evidence)}; mostly it was {_band(evidence)}"
+        )
     # What was looked at is the mean of an hour.
     reached = "averaged" if evidence.channel == "hour" else "reached"
     return (
@@ -109,7 +114,8 @@ def _line(evidence: Evidence, *, over: bool) -> str:
         unlike = _unlike(evidence, evidence.observed, evidence.expected)
         return f"{unlike}, peak {peak}, {since}"
     return (
-        f"{_name(evidence)}: now {_number(evidence.observed, evidence.unit)}, expected "
+        f"{_name(evidence)}: now {_number(evidence.observed, evidence.unit)}, "
+        f"{'mostly' if evidence.channel == 'river' else 'expected'} "
         f"{_band(evidence)}, peak {_number(evidence.peak, evidence.unit)} "
         f"({_strength(evidence)}), {since}, over "
         f"{evidence.members} member{'s' if evidence.members != 1 else ''}"
