@@ -189,7 +189,12 @@ async def test_to_turn_it_on_starts_cold_and_once() -> None:
 def test_other_settings_of_it_are_another_state_and_none_is_as_before() -> None:
     on = settings(TREES)
     assert settings({"model": "", "signals": ["*"]}).state_version == settings(None).state_version
-    others = [{}, {"signals": ["x"]}, {"memory_cells": 30}, {"parameters": {"n_trees": 5}}]
+    others: list[dict[str, Any]] = [
+        {},
+        {"signals": ["x"]},
+        {"memory_cells": 30},
+        {"parameters": {"n_trees": 5}},
+    ]
     assert len({settings(TREES | other).state_version for other in others}) == len(others)
     assert on.state_version != settings(None).state_version
     assert Detect.model_validate_json(on.model_dump_json()) == on
