@@ -30,8 +30,9 @@ _ESCALATES: Final = 0.05
 _ESCALATION_GAINS: Final = 1.2
 # The families share the budget; they seldom alarm together.
 _FAMILIES: Final = 0.1
-# In sums, what lasts counts a decade less.
+# In sums, what lasts counts a decade less, and no more than this: for hours it would outweigh all.
 _LASTING_COUNTS: Final = -1.0
+_LASTING_MOST: Final = 2.0
 # Slow channels are too sure of themselves until they have seen a day and a night.
 _SETTLES_MS: Final = 86_400_000
 # What goes the way that doesn't matter; no rarity is lower.
@@ -257,7 +258,7 @@ class Bank:
         self._signals["slow"][slots.take(known)] = slow.take(known)
         age_ms = span.begin_ms - self._signals["born_ms"].take(slots)
         lasting = np.where(age_ms >= _SETTLES_MS, self._signals["slow"].take(slots), np.nan)
-        lasting += _LASTING_COUNTS
+        lasting = np.minimum(lasting + _LASTING_COUNTS, _LASTING_MOST)
         fused = self._fusion.step(span, slots, alone, np.fmax(sudden, lasting), sums=sums)
         return Decision(*fused, alone, tuple(sightings))
 
