@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
 from watchkeep.detectors.channel import Channel, Scores, Span
+from watchkeep.detectors.chosen import Chosen
 from watchkeep.detectors.envelope import LOOK_MS, Envelope
 from watchkeep.detectors.fusion import SUMS, Fusion
 from watchkeep.detectors.rarity import Rarity
@@ -29,10 +30,13 @@ _ESCALATES: Final = 0.05
 _ESCALATION_GAINS: Final = 1.2
 # The families share the budget; they seldom alarm together.
 _FAMILIES: Final = 0.1
-# In sums, what lasts counts a decade less.
+# In sums, what lasts counts a decade less, and no more than this: for hours it would outweigh all.
 _LASTING_COUNTS: Final = -1.0
+_LASTING_MOST: Final = 2.0
 # Slow channels are too sure of themselves until they have seen a day and a night.
 _SETTLES_MS: Final = 86_400_000
+# What goes the way that doesn't matter; no rarity is lower.
+_ORDINARY: Final = -4.0
 MEMBER: Final = "member"
 
 _SIGNAL_FIELDS: Final = {
@@ -109,7 +113,8 @@ class Decision(NamedTuple):
 class Bank:
     """The state of all channels for the signals of one cluster in one shard.
 
-    It is given its parts, the scale of how unlike members are, and that of the sums of entities.
+    It is given its parts, the scale of how unlike members are, that of the sums of entities, and a
+    channel for chosen signals if there is one; what that sees is sudden.
     """
 
     def __init__(
@@ -117,8 +122,9 @@ class Bank:
         parts: tuple[Part, ...] = PARTS,
         sums: Rarity = SUMS,
         members: Rarity = MEMBERS,
+        chosen: Chosen | None = None,
     ) -> None:
-        self._parts, self._unlike = parts, members
+        self._parts, self._unlike, self._chosen = parts, members, chosen
         self._channels = [Arrays(part.channel.fields) for part in parts]
         self._tails = [Arrays(part.rarity.fields) for part in parts]
         self._members = Arrays(members.fields)
@@ -140,6 +146,7 @@ class Bank:
             | dict(zip((f"{name}-rarity" for name in names), self._tails, strict=True))
             | {f"{MEMBER}-rarity": self._members, "signals": self._signals}
             | {"shares": self._fusion.signals, "entities": self._fusion.entities}
+            | (self._chosen.named() if self._chosen else {})
         )
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
@@ -185,11 +192,20 @@ class Bank:
         self._signals["side"][slots] = 0 if side is None else side
         may = np.ones(len(slots), bool) if page is None else page
         self._fusion.place(slots, entity, stagger, may)
+        if self._chosen:
+            self._chosen.grow(int(slots.max(initial=-1)) + 1)
+
+    def choose(self, slots: SlotArray) -> None:
+        """Have the channel of chosen signals look at some that were placed just now."""
+        if self._chosen:
+            self._chosen.take(slots)
 
     def seed(self, slots: SlotArray, value: Floats, cells: npt.NDArray[np.int64]) -> None:
         """Learn that signals had one value all along; see the channels' contract."""
         for part, state in zip(self._parts, self._channels, strict=True):
             part.channel.seed(state, slots, value, cells)
+        if self._chosen:
+            self._chosen.seed(slots, value, cells)
 
     def free(self, slots: SlotArray) -> None:
         """Forget signals, and entities that have none left; what was never placed is passed over.
@@ -201,6 +217,8 @@ class Bank:
         slots = slots[slots < len(placed)]
         slots = slots[placed.take(slots)]
         self._fusion.free(slots)
+        if self._chosen:
+            self._chosen.free(slots)
         for state in self._by_signal():
             state.reset(slots)
 
@@ -228,7 +246,8 @@ class Bank:
             sightings.append(sighting)
             matters = (side == 0) | (np.sign(sighting.scores.score) == side)
             family = slow if part is not None and part.slow else sudden
-            np.fmax(family, np.where(matters, sighting.rarity, np.nan), out=family)
+            found = np.where(matters | np.isnan(sighting.rarity), sighting.rarity, _ORDINARY)
+            np.fmax(family, found, out=family)
         escalated = self._escalated(span.begin_ms, slots, slow)
         for sighting, part in zip(sightings, self._parts, strict=False):
             if part.slow:
@@ -239,7 +258,7 @@ class Bank:
         self._signals["slow"][slots.take(known)] = slow.take(known)
         age_ms = span.begin_ms - self._signals["born_ms"].take(slots)
         lasting = np.where(age_ms >= _SETTLES_MS, self._signals["slow"].take(slots), np.nan)
-        lasting += _LASTING_COUNTS
+        lasting = np.minimum(lasting + _LASTING_COUNTS, _LASTING_MOST)
         fused = self._fusion.step(span, slots, alone, np.fmax(sudden, lasting), sums=sums)
         return Decision(*fused, alone, tuple(sightings))
 
@@ -261,6 +280,14 @@ class Bank:
         if members is not None:
             found = self._unlike.step(self._members, slots, span, members.score, stagger)
             yield None, Sighting(MEMBER, members, found)
+        if self._chosen:
+            told, found = self._chosen.step(span, slots, value, stagger)
+            yield None, Sighting(self._chosen.name, told, found)
+
+    def known_ms(self, slot: int, at_ms: int) -> int:
+        """Tell for how long a signal has been looked at; 0 if it hasn't."""
+        born_ms = int(self._signals["born_ms"][slot])
+        return 0 if born_ms < 0 else at_ms - born_ms
 
     def warmup(self, slots: SlotArray) -> Floats:
         """Tell how much of the past that the first channel's rarities need is there, up to 1."""
@@ -277,6 +304,8 @@ class Bank:
         """
         if channel == MEMBER:
             return self._unlike.level(self._members, slots, rarity)
+        if self._chosen and channel == self._chosen.name:
+            return self._chosen.levels(slots, rarity)
         at = [part.channel.name for part in self._parts].index(channel)
         part = self._parts[at]
         gains = _ESCALATION_GAINS if part.slow else 0.0

@@ -314,7 +314,7 @@ class Windows:
         window.told_strength, window.told_ms = window.strength, end_ms
         evidence = sorted(
             (
-                self._evidence(channel, slot, seen, window.threshold)
+                self._evidence(channel, slot, seen, window.threshold, end_ms)
                 for (channel, slot), seen in window.seen.items()
             ),
             key=lambda entry: (-entry.peak_score, entry.signal, entry.channel),
@@ -334,7 +334,9 @@ class Windows:
             evidence=tuple(evidence[:EVIDENCE_MAX]),
         )
 
-    def _evidence(self, channel: str, slot: int, seen: Seen, threshold: float) -> Evidence:
+    def _evidence(
+        self, channel: str, slot: int, seen: Seen, threshold: float, end_ms: int
+    ) -> Evidence:
         signal = self._roster.signal(slot)
         return Evidence(
             signal=signal.title,
@@ -356,6 +358,7 @@ class Windows:
             members=seen.members,
             member=seen.member,
             reason=seen.reason,
+            known_ms=self._bank.known_ms(slot, end_ms),
         )
 
     def dump(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Final
 from watchkeep.schemas.alert import Alert, AlertState, Explanation, Incident
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.text import clock_time, duration, how_often, plain
-from watchkeep.schemas.window import Evidence
+from watchkeep.schemas.window import Evidence, known_ms
 
 LINES_MAX: Final = 8
 
@@ -54,7 +54,7 @@ def explain(incident: Incident) -> Explanation:
         since = clock_time(incident.onset_ms)
         summary = f"{title} is abnormal since {since}: {finding(strongest)}{also}."
         if others and incident.strength > strongest.peak_score:
-            summary += f" Together that is {how_often(incident.strength)}."
+            summary += f" Together that is {how_often(incident.strength, known_ms(seen))}."
     over = incident.state is AlertState.RESOLVED
     lines = [_line(evidence, over=over) for evidence in seen[:LINES_MAX]]
     if len(seen) > LINES_MAX:
@@ -80,6 +80,11 @@ def finding(evidence: Evidence) -> str:
         return _missing(evidence, evidence.peak)
     if evidence.member:
         return _unlike(evidence, evidence.peak, evidence.expected)
+    if evidence.channel == "river":  # What it finds odd may lie between values that aren't.
+        return (
+            f"{_name(evidence)} showed {_number(evidence.peak, evidence.unit)}, which the River "
+            f"model finds odd, {_strength(evidence)}; mostly it was {_band(evidence)}"
+        )
     # What was looked at is the mean of an hour.
     reached = "averaged" if evidence.channel == "hour" else "reached"
     return (
@@ -109,7 +114,8 @@ def _line(evidence: Evidence, *, over: bool) -> str:
         unlike = _unlike(evidence, evidence.observed, evidence.expected)
         return f"{unlike}, peak {peak}, {since}"
     return (
-        f"{_name(evidence)}: now {_number(evidence.observed, evidence.unit)}, expected "
+        f"{_name(evidence)}: now {_number(evidence.observed, evidence.unit)}, "
+        f"{'mostly' if evidence.channel == 'river' else 'expected'} "
         f"{_band(evidence)}, peak {_number(evidence.peak, evidence.unit)} "
         f"({_strength(evidence)}), {since}, over "
         f"{evidence.members} member{'s' if evidence.members != 1 else ''}"
@@ -150,7 +156,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _strength(evidence: Evidence) -> str:
-    return how_often(evidence.peak_score)
+    return how_often(evidence.peak_score, evidence.known_ms)
 
 
 def _do(count: int) -> str:

@@ -4,11 +4,19 @@ import math
 from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from watchkeep.schemas.entity import DEFAULT_RULES, EntityRule
 from watchkeep.schemas.signal_rules import SignalRule
@@ -16,6 +24,7 @@ from watchkeep.schemas.signal_rules import SignalRule
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
 Budget = Annotated[float, Field(ge=0.01, le=100)]
+Glob = Annotated[str, Field(min_length=1)]
 
 # Settings of detection that decide what is told, and leave what is known as it is.
 _DECIDE: Final = {"budget", "budgets", "excluded_days", "time_zone"}
@@ -110,6 +119,44 @@ class BudgetRule(Section):
     budget: Budget = Field(description="false alerts a week that a person accepts of each of them")
 
 
+class RiverModel(Section):
+    """A model of River beside the channels, for chosen signals: the slow path."""
+
+    model: str = Field(
+        default="",
+        description="the slow path, thousands of cells a second and core and not millions: a model "
+        'of river.anomaly, as StandardAbsoluteDeviation, for chosen signals; "" for none',
+    )
+    signals: tuple[Glob, ...] = Field(
+        default=(),
+        description="for which: their titles or metrics, where * stands for anything: *latency*",
+    )
+    parameters: dict[str, JsonValue] = Field(
+        default={}, description="the model's own arguments: { n_trees = 10 }"
+    )
+    memory_cells: int = Field(
+        default=500,
+        ge=10,
+        le=10_000,
+        description="cells of a signal that it remembers at least; twice as many at most",
+    )
+    warmup_cells: int = Field(
+        default=250, ge=1, le=100_000, description="cells of a signal that it sees before it counts"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.model and not self.signals:
+            raise ValueError('it says of no signals; set signals, as signals = ["*latency*"]')
+        if self.model_fields_set and "model" not in self.model_fields_set:
+            raise ValueError('it names no model; set model, as model = "HalfSpaceTrees"')
+        return self
+
+    def chooses(self, title: str, metric: str) -> bool:
+        """Tell whether the model is for a signal."""
+        return any(fnmatchcase(name, glob) for glob in self.signals for name in (title, metric))
+
+
 class Detect(Section):
     """What is watched, and what is abnormal."""
 
@@ -170,6 +217,7 @@ class Detect(Section):
     snapshot_s: Seconds = Field(
         default=180.0, description="time between two snapshots of a shard's state"
     )
+    river: RiverModel = RiverModel()
 
     @field_validator("time_zone")
     @classmethod
@@ -191,6 +239,8 @@ class Detect(Section):
         return self._named({"snapshot_s", "cool_down_s", "close_cells", *_DECIDE})
 
     def _named(self, without: set[str]) -> str:
+        if not self.river.model:
+            without = without | {"river"}
         return xxhash.xxh3_64_hexdigest(self.model_dump_json(exclude=without).encode())[:8]
 
     def opens_at(self, entity: str) -> float:

@@ -37,15 +37,19 @@ def iso_time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
-def how_often(rarity: float) -> str:
+def how_often(rarity: float, known_ms: int = 0) -> str:
     """Say how rare something is: ``about once in 3 months``.
 
     Args:
         rarity: minus log10 of how often a week it is expected.
+        known_ms: how long the past is that says so; a short one doesn't tell of years. 0 if that
+            isn't known.
     """
     weeks = 10.0**rarity
     if weeks < 1 / 20:
         return "nothing unusual"
+    if 0 < _PASTS_TOLD * known_ms < weeks * _WEEK_MS:
+        return f"not seen in the {_past(known_ms)} known"
     for unit, unit_weeks, most in _SPANS:
         count = weeks / unit_weeks
         if count < 1 / 1.5:
@@ -57,5 +61,14 @@ def how_often(rarity: float) -> str:
     return "seen less than once in 10 years"
 
 
+def _past(known_ms: int) -> str:
+    days = round(known_ms / _DAY_MS)
+    return f"{days} days" if days > 1 else duration(known_ms / 1000)
+
+
+_DAY_MS: Final = 86_400_000
+_WEEK_MS: Final = 604_800_000
+# How many times as long as the past what is told may be.
+_PASTS_TOLD: Final = 10
 # A unit, its length in weeks, and up to how many of them are told.
 _SPANS: Final = (("week", 1.0, 6.0), ("month", 4.35, 18.0), ("year", 52.2, 10.0))

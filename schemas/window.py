@@ -1,5 +1,6 @@
 """The window: an abnormal stretch of one entity with its evidence, published as revisions."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
@@ -50,6 +51,7 @@ class Evidence(BaseModel):
         members: how many members the value is folded over.
         member: the one that it is about; empty if it is about all.
         reason: what is wrong in words, where the number alone doesn't tell.
+        known_ms: for how long the signal has been known; 0 if that isn't.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +75,12 @@ class Evidence(BaseModel):
     members: int
     member: str = ""
     reason: str = ""
+    known_ms: int = 0
+
+
+def known_ms(evidence: Iterable[Evidence]) -> int:
+    """Tell for how long that is known of evidence which is known longest."""
+    return max((each.known_ms for each in evidence), default=0)
 
 
 class Window(BaseModel):

@@ -20,7 +20,8 @@ from watchkeep.streams.cli_signals import signals
 
 _STAGES: Final = {
     "gateway": "Receive Prometheus remote write at /api/v1/write and write frames to the log.",
-    "detect": "Read frames, find what is abnormal, write windows and rollups.",
+    "detect": "Read frames, find what is abnormal, write windows and rollups. [detect.river] in "
+    "the settings adds a River model for chosen signals: the slow path.",
     "incidents": "Read windows, keep incidents, publish alerts. One is active, a second waits.",
     "notify": "Read alerts and tell people. One is active, a second waits.",
 }
@@ -160,9 +161,11 @@ def config() -> None:
 def check(ctx: click.Context) -> None:
     """Check the settings; say what is wrong, with the line and what to do."""
     from watchkeep.notifiers.apprise_sender import receivers
+    from watchkeep.streams.river_adapter import chosen_by
 
     settings = _settings(ctx)
     receivers(settings.notify.urls, settings.notify.timeout_s)
+    chosen_by(settings.detect.river)
     click.echo("the settings are fine")
 
 

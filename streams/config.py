@@ -25,7 +25,9 @@ CONFIG_VARIABLE: Final = "WATCHKEEP_CONFIG"
 _PREFIX: Final = "WATCHKEEP_"
 RUNNING_VARIABLE: Final = "WATCHKEEP_RUNNING"
 _NO_SETTINGS: Final = (CONFIG_VARIABLE, RUNNING_VARIABLE, "WATCHKEEP_TEST_", "WATCHKEEP_PARTS")
-_LISTS: Final = frozenset({"notify.urls", "gateway.replica_labels", "gateway.pair_labels"})
+_LISTS: Final = frozenset(
+    {"notify.urls", "gateway.replica_labels", "gateway.pair_labels", "detect.river.signals"}
+)
 
 Values = dict[str, Any]
 
@@ -220,10 +222,17 @@ def show(settings: Settings) -> str:
         else:
             lines.extend(_shown(settings, name, value))
     for section, model in sections:
-        lines.extend(("", f"[{section}]"))
-        for name, value in model:
-            lines.extend(_shown(model, name, value))
+        lines.extend(_table(section, model))
     return "\n".join(lines) + "\n"
+
+
+def _table(section: str, model: BaseModel) -> list[str]:
+    lines = ["", f"[{section}]"]
+    tables = [(name, value) for name, value in model if isinstance(value, BaseModel)]
+    for name, value in model:
+        if not isinstance(value, BaseModel):
+            lines.extend(_shown(model, name, value))
+    return lines + [line for name, inner in tables for line in _table(f"{section}.{name}", inner)]
 
 
 def _shown(model: BaseModel, name: str, value: object) -> list[str]:
@@ -238,6 +247,8 @@ def _shown(model: BaseModel, name: str, value: object) -> list[str]:
 def _toml(value: object) -> str:
     if isinstance(value, SecretStr):
         return json.dumps("********" if value.get_secret_value() else "")
-    if isinstance(value, tuple):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

@@ -35,7 +35,7 @@ _CHOSEN: Final = "#555555"
 _CHANNELS: Final = dict(
     zip(
         CHANNELS,
-        (("#D55E00", "o"), ("#009E73", "s"), ("#CC79A7", "^"), ("#56B4E9", "D")),
+        (("#D55E00", "o"), ("#009E73", "s"), ("#CC79A7", "^"), ("#56B4E9", "D"), ("#F0E442", "v")),
         strict=True,
     )
 )
@@ -193,7 +193,7 @@ def _draw_rarities(plot: "Axes", found: Inspection) -> None:
         colour, mark = _CHANNELS[name]
         told = rarity > _FLOOR
         at, height = _date(at_ms[told]), np.minimum(rarity[told], _CEILING)
-        size = 10 if name in {"spike", "member"} else 14
+        size = 10 if name in {"spike", "member", "river"} else 14
         plot.scatter(at, height, s=size, c=colour, marker=mark, label=name)
         top = max(top, float(height.max(initial=_FLOOR)))
     at_ms, rarity, threshold = entity_rarity(found.cells)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from watchkeep.enrichers.template import finding
 from watchkeep.schemas.signal import Side
 from watchkeep.schemas.text import clock_time, duration, how_often, plain
-from watchkeep.schemas.window import Window, WindowState
+from watchkeep.schemas.window import Window, WindowState, known_ms
 from watchkeep.streams.inspection import Inspection, Look, over_ms
 from watchkeep.streams.show_signals import NAME_MAX, title
 
@@ -76,7 +76,8 @@ def _fired(window: Window, at_ms: int) -> str:
     if missing is not None:  # How often that is, nobody has counted.
         told.append(f"Somebody was missed: {finding(missing)}.")
     else:
-        told.append(f"At its strongest it was {how_often(window.strength)}.")
+        strength = how_often(window.strength, known_ms(window.evidence))
+        told.append(f"At its strongest it was {strength}.")
         told += [f"Its strongest evidence: {finding(shown)}." for shown in window.evidence[:1]]
     return " ".join(told)
 

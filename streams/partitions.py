@@ -109,17 +109,17 @@ async def _loaded(
     # A state without a place is one of a log that was made anew, and of which nothing came yet.
     if claim.place.offset < 0 and not claim.manifest:
         return Shard(settings, number), []
-    try:
-        blocks = await patiently(lambda: store.load_blocks(number))
-        shard = snapshot.load(claim.manifest, blocks, settings, number)
-    except DecodeError as error:
-        log.warning("shard %d starts cold: %s", number, error)
-        return Shard(settings, number), [ColdStart(shard=number)]
+    # Windows may have been revised after the snapshot, so they can't be closed from it.
+    given_up = [ColdStart(shard=number)]
     if claim.settings != settings.state_version:
         log.warning("shard %d starts cold: the detection settings have changed", number)
-        # Windows may have been revised after the snapshot, so they can't be closed from it.
-        return Shard(settings, number), [ColdStart(shard=number)]
-    return shard, []
+        return Shard(settings, number), given_up
+    try:
+        blocks = await patiently(lambda: store.load_blocks(number))
+        return snapshot.load(claim.manifest, blocks, settings, number), []
+    except DecodeError as error:
+        log.warning("shard %d starts cold: %s", number, error)
+        return Shard(settings, number), given_up
 
 
 async def check(partitions: Mapping[int, Partition], source: Source) -> bool:

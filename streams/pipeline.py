@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray
@@ -25,6 +26,7 @@ from watchkeep.schemas.frame import Frame, FrameKind
 from watchkeep.schemas.settings import Detect
 from watchkeep.schemas.signal import unit_of
 from watchkeep.schemas.window import Window
+from watchkeep.streams.river_adapter import chosen_by
 from watchkeep.streams.stores import CHANNELS, Rollups, SignalRow
 
 # Refits are spread over the day in so many parts, by entity.
@@ -49,7 +51,7 @@ class Cluster:
     def __init__(self, settings: Detect) -> None:
         self.settings = settings
         self.fold = Fold(settings)
-        self.bank = Bank()
+        self.bank = Bank(chosen=chosen_by(settings.river))
         self.windows = Windows(settings, self.fold.roster, self.bank)
         self.ids = Arrays({"id": Field("u8", 0)})
         self._zone = ZoneInfo(settings.time_zone)
@@ -125,7 +127,15 @@ class Cluster:
         part = [xxhash.xxh3_64_intdigest(key.encode()) % _STAGGERS / _STAGGERS for key in keys]
         page, side = (roster.signals[name].take(slots) for name in ("page", "side"))
         self.bank.place(slots, entity, np.array(part, np.float64), page, side)
+        self.bank.choose(slots[self._chosen(slots)])
         self.windows.place(set(entity.tolist()))
+
+    def _chosen(self, slots: SlotArray) -> npt.NDArray[np.bool_]:
+        """Tell which signals the slow path is for."""
+        if not self.settings.river.model:
+            return np.zeros(len(slots), bool)
+        signals = map(self.fold.roster.signal, slots.tolist())
+        return np.array([self.settings.river.chooses(s.title, s.metric) for s in signals], bool)
 
     def _rollups(self, cell: Cell, decision: Decision, named: tuple[SignalRow, ...]) -> Rollups:
         slots, every = cell.slots, np.arange(len(cell.slots))

@@ -1,8 +1,8 @@
 """Any anomaly model of River as a channel: the slow path.
 
-A model of River sees one signal and one cell at a time, in Python: about ten thousand cells a
-second and core, where the channels of detectors/ do millions. It is for trying a model on chosen
-signals, not for all of them.
+A model of River sees one signal and one cell at a time, in Python: some thousand cells a second and
+core, where the channels of detectors/ do millions. It is for trying a model on chosen signals, not
+for all of them: `[detect.river]` in the settings says which model, and for which signals.
 
 **Restarts change nothing.** Models are Python objects. To pickle them would put code into the store
 and bind snapshots to River's version; so the state holds a signal's last values instead, and a
@@ -11,6 +11,7 @@ model is nothing but what those make of a new one. That bounds what it remembers
 model knows the last one to two times as many.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
@@ -23,12 +24,22 @@ import numpy.typing as npt
 
 from watchkeep.detectors.arrays import Arrays, Field, SlotArray
 from watchkeep.detectors.channel import Scores, Span
+from watchkeep.detectors.chosen import Chosen
 from watchkeep.detectors.restraint import CELLS_MAX, SCORE_MAX, Floats, usable
 from watchkeep.schemas.errors import ConfigError
+from watchkeep.schemas.settings import RiverModel
 
 _FEATURE: Final = "value"
 # Models of slots that weren't stepped for so many calls are dropped; they can be made again.
 _KEPT_CALLS: Final = 1_000
+# The band of what is usual has this share of the remembered values on either side of it.
+_OUTSIDE: Final = 0.01
+# Scores of these end at 1, and what is as rare as a hundredth of that apart is rare differently.
+_END_AT_ONE: Final = frozenset({"GaussianScorer", "HalfSpaceTrees", "PredictiveAnomalyDetection"})
+# So near to 1 floats still tell scores apart.
+_NEAREST: Final = 1e-12
+# A model learns and scores these at the start: some take any parameters until they work with them.
+_TRIED: Final = (0.0, 1.0, 0.5)
 
 
 class _Model(NamedTuple):
@@ -50,8 +61,9 @@ class _Kept(NamedTuple):
 class River:
     """The channel.
 
-    Its score is the model's, with the sign of the side of the mean of the remembered values that
-    the value is on. It has no unit that is known, so `spread` is NaN.
+    Its score is the model's, or what is left of it to 1 on a log scale if it ends there, with the
+    sign of the side of the mean of the remembered values that the value is on. Its unit is the
+    model's own, so `spread` is 0: the band is where the remembered values are, whatever the score.
     """
 
     name: ClassVar[str] = "river"
@@ -75,7 +87,8 @@ class River:
             scaled: put values on a scale from 0 to 1 first, as half-space trees want.
 
         Raises:
-            ConfigError: River isn't installed, has no such model, or that refuses its parameters.
+            ConfigError: River isn't installed, has no such model, or that refuses its parameters;
+                the message names the setting.
         """
         self.memory_cells = memory_cells
         self.warmup_cells = warmup_cells
@@ -107,7 +120,7 @@ class River:
         self,
         state: Arrays,
         slots: SlotArray,
-        span: Span,  # noqa: ARG002 - Part of the contract; seasonal channels need it.
+        span: Span,
         value: Floats,
     ) -> Scores:
         """Score one cell, then learn from it; see the contract. A loop over signals: slow."""
@@ -119,7 +132,7 @@ class River:
         moved = (filled & (rows != rows[:, :1])).any(axis=1)
         score = np.full(len(slots), np.nan)
         for i in np.flatnonzero(usable(value)).tolist():
-            told = self._step_one(state, int(slots[i]), float(value[i]))
+            told = self._step_one(state, int(slots[i]), float(value[i]), teaches=span.teaches)
             if moved[i]:
                 score[i] = told
         if self._calls % _KEPT_CALLS == 0:
@@ -128,14 +141,17 @@ class River:
         return Scores(
             np.where(value < expected, -score, score),
             expected,
-            np.full(len(slots), np.nan),
+            np.zeros(len(slots)),
             np.minimum(seen / self.warmup_cells, 1.0),
+            *_band(rows, filled),
         )
 
-    def _step_one(self, state: Arrays, slot: int, value: float) -> float:
+    def _step_one(self, state: Arrays, slot: int, value: float, *, teaches: bool) -> float:
         ring, seen = state["ring"][slot], int(state["seen"][slot])
         model = self._model(state, slot, ring, seen)
         score = model.score(value)
+        if not teaches:
+            return score
         model.learn(value)
         ring[seen % len(ring)] = value
         state["seen"][slot] = min(seen + 1, CELLS_MAX)
@@ -161,6 +177,39 @@ class River:
         return model
 
 
+def chosen_by(settings: RiverModel) -> Chosen | None:
+    """Make what the settings ask for; None if that is nothing.
+
+    Raises:
+        ConfigError: see River.
+    """
+    if not settings.model:
+        return None
+    return Chosen(
+        River(
+            settings.model,
+            settings.parameters,
+            memory_cells=settings.memory_cells,
+            warmup_cells=settings.warmup_cells,
+        )
+    )
+
+
+def _band(rows: Floats, filled: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Tell between which values most of those that are filled lie; NaN where none is."""
+    order = np.sort(np.where(filled, rows, np.inf), axis=1)
+    count = filled.sum(axis=1)
+    out = (_OUTSIDE * count).astype(np.int64)
+    at = np.arange(len(rows))
+    low, high = order[at, out], order[at, np.maximum(count - 1, 0) - out]
+    return np.where(count > 0, low, np.nan), np.where(count > 0, high, np.nan)
+
+
+def _stretched(score: float) -> float:
+    """Put what ends at 1 on a scale without an end."""
+    return -math.log10(max(1.0 - score, _NEAREST))
+
+
 def _maker(name: str, parameters: dict[str, Any], *, scaled: bool) -> Callable[[], _Model]:
     """Give what makes models.
 
@@ -172,17 +221,17 @@ def _maker(name: str, parameters: dict[str, Any], *, scaled: bool) -> Callable[[
         scaler = import_module("river.preprocessing").MinMaxScaler
     except ImportError as error:
         raise ConfigError(
-            "detectors.river: River isn't installed; pip install 'watchkeep[river]'"
+            "detect.river.model: River isn't installed; pip install 'watchkeep[river]'"
         ) from error
     kind = getattr(anomaly, name, None)
     if not _is_model(kind):
         known = ", ".join(other for other in anomaly.__all__ if _is_model(getattr(anomaly, other)))
-        raise ConfigError(f"detectors.river: River has no model {name!r}; it has {known}")
+        raise ConfigError(f"detect.river.model: River has no model {name!r}; it has {known}")
     if "seed" in signature(kind).parameters:
         parameters.setdefault("seed", 0)
     supervised = "y" in signature(kind.score_one).parameters
 
-    def make() -> _Model:
+    def plain() -> _Model:
         model = kind(**parameters)
         if supervised:  # It watches a target, which is the value here.
             return _Model(partial(model.learn_one, {}), partial(model.score_one, {}))
@@ -192,10 +241,21 @@ def _maker(name: str, parameters: dict[str, Any], *, scaled: bool) -> Callable[[
             lambda value: chain.score_one({_FEATURE: value}),
         )
 
+    def make() -> _Model:
+        learn, score = plain()
+        if name not in _END_AT_ONE:
+            return _Model(learn, score)
+        return _Model(learn, lambda value: _stretched(score(value)))
+
     try:
-        make()
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"detectors.river: {name} refuses its parameters: {error}") from error
+        model = make()
+        for value in _TRIED:
+            float(model.score(value))
+            model.learn(value)
+    except Exception as error:  # Whatever a model does with what it can't use.
+        raise ConfigError(
+            f"detect.river.parameters: {name} refuses them: {type(error).__name__}: {error}"
+        ) from error
     return make
 
 

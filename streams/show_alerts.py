@@ -7,6 +7,7 @@ from rich.table import Table
 from watchkeep.schemas.alert import Alert, AlertState, decode
 from watchkeep.schemas.errors import RecordError
 from watchkeep.schemas.text import clock_time, duration, how_often, plain
+from watchkeep.schemas.window import known_ms
 from watchkeep.streams.kafka import tail
 from watchkeep.streams.topics import ALERTS
 
@@ -59,7 +60,7 @@ def _table(alerts: list[Alert]) -> Table:
             escape(alert.title),
             clock_time(alert.onset_ms)[5:16],
             duration(seconds),
-            how_often(alert.strength).removeprefix("seen "),
+            how_often(alert.strength, known_ms(alert.evidence)).removeprefix("seen "),
             escape(plain(alert.evidence[0].signal)),
         )
     return table

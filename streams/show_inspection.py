@@ -13,7 +13,7 @@ from rich.text import Text
 from watchkeep.schemas.entity import Entity
 from watchkeep.schemas.signal import Side
 from watchkeep.schemas.text import clock_time, how_often, iso_time, plain
-from watchkeep.schemas.window import Window, WindowState
+from watchkeep.schemas.window import Window, WindowState, known_ms
 from watchkeep.streams.inspect_lookup import Cells
 from watchkeep.streams.inspect_verdict import UNUSUAL, Told, Verdict, clock, of_signal
 from watchkeep.streams.inspection import Inspection, Look, known
@@ -28,6 +28,8 @@ _LEGEND: Final = (
     "envelope and hour look every five minutes."
 )
 _ARROWS: Final = "\u2191 pages only when it rises, \u2193 only when it falls."
+# The last of the channels is there if it is set.
+_STANDING: Final = CHANNELS[:-1]
 # Names that are longer are broken before their labels.
 _NAME_WIDTH: Final = 35
 # What is rarer is never seen.
@@ -92,7 +94,8 @@ def _window(window: Window, at_ms: int) -> str:
     )
     lasted = f"since {onset}" if window.state is WindowState.OPEN else f"from {onset} to {closed}"
     missed = any(shown.reason for shown in window.evidence)
-    strength = "somebody missed" if missed else how_often(window.strength).removeprefix("seen ")
+    often = how_often(window.strength, known_ms(window.evidence)).removeprefix("seen ")
+    strength = "somebody missed" if missed else often
     return f"{plain(window.window_id)}  {lasted}, found {found}, {strength}"
 
 
@@ -100,13 +103,14 @@ def _show_looks(console: Console, looks: Sequence[Look]) -> None:
     table = _table()
     table.add_column("signal", overflow="fold", ratio=1)
     table.add_column("pages", justify="center", no_wrap=True)
-    for heading in ("value", "usual", *CHANNELS):
+    channels = CHANNELS if any(CHANNELS[-1] in look.saw for look in looks) else _STANDING
+    for heading in ("value", "usual", *channels):
         table.add_column(heading, justify="right", no_wrap=True)
     for look in looks[:_SIGNALS_MAX]:
         cell = look.cell
         assert cell is not None, "only those with a cell are shown"
         numbers = [_number(cell.value, look.signal.unit), _band(cell.value, cell.low, cell.high)]
-        rarities = [Text(_rarity(look, name), _weight(look, name)) for name in CHANNELS]
+        rarities = [Text(_rarity(look, name), _weight(look, name)) for name in channels]
         table.add_row(_name(look), _pages(look), *numbers, *rarities)
     console.print(table)
     if len(looks) > _SIGNALS_MAX:
@@ -132,22 +136,23 @@ def _show_signal(console: Console, found: Inspection, look: Look) -> None:
     cells = cells.between(0, found.at_ms + 1)
     console.print()
     table = _table()
-    for heading in ("time", "value", "expected", "usual", *CHANNELS, "entity"):
+    channels = CHANNELS if np.isfinite(cells.channels[-1]).any() else _STANDING
+    for heading in ("time", "value", "expected", "usual", *channels, "entity"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in range(max(0, len(cells.at_ms) - _CELLS_MAX), len(cells.at_ms)):
-        table.add_row(*_cell_row(cells, row, look.signal.unit))
+        table.add_row(*_cell_row(cells, row, look.signal.unit, len(channels)))
     console.print(table)
     console.print(Text(_LEGEND, "dim"))
 
 
-def _cell_row(cells: Cells, row: int, unit: str) -> list[str]:
+def _cell_row(cells: Cells, row: int, unit: str, channels: int) -> list[str]:
     value, expected, low, high, rarity = (known(float(column[row])) for column in cells[2:7])
     return [
         clock_time(int(cells.at_ms[row]))[11:16],
         _number(value, unit),
         _number(expected, ""),
         _band(value, low, high),
-        *(_signed(known(float(channel[row]))) for channel in cells.channels),
+        *(_signed(known(float(channel[row]))) for channel in cells.channels[:channels]),
         _signed(rarity),
     ]
 

@@ -18,6 +18,7 @@ from watchkeep.schemas.settings import Settings
 from watchkeep.streams import gateway, incidents, kafka, notify, runtime
 from watchkeep.streams.config import RUNNING_VARIABLE
 from watchkeep.streams.lease import held
+from watchkeep.streams.river_adapter import chosen_by
 from watchkeep.streams.store import open_store
 from watchkeep.streams.topics import ALERTS, ANOMALIES, METRICS
 from watchkeep.streams.vitals import VITALS, served
@@ -42,6 +43,7 @@ async def run_gateway(settings: Settings, stop: asyncio.Event) -> None:
 
 async def run_detect(settings: Settings, stop: asyncio.Event) -> None:
     """Read frames, write windows and rollups."""
+    chosen_by(settings.detect.river)  # What is wrong with it is told now, not in the middle.
     collect_seldom()
     url = settings.database.url.get_secret_value()
     async with open_store(url) as store, kafka.open_sink(settings.broker) as sink:

@@ -99,8 +99,8 @@ class SignalRow(NamedTuple):
     step_s: int = 60
 
 
-# The channels whose rarities rollups tell.
-CHANNELS: Final = ("spike", "envelope", "hour", "member")
+# The channels whose rarities rollups tell; the last is there if it is set.
+CHANNELS: Final = ("spike", "envelope", "hour", "member", "river")
 
 
 @dataclass(frozen=True, slots=True)

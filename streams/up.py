@@ -21,6 +21,7 @@ from watchkeep.schemas.settings import Settings
 from watchkeep.streams import embedded, kafka, postgres, running, store
 from watchkeep.streams.child import die_with_parent
 from watchkeep.streams.config import RUNNING_VARIABLE
+from watchkeep.streams.river_adapter import chosen_by
 from watchkeep.streams.topics import specs
 
 STAGE_NAMES: Final = ("gateway", "detect", "incidents", "notify")
@@ -79,6 +80,7 @@ async def platform(settings: Settings, echo: Echo) -> AsyncIterator[Platform]:
         ConfigError: something can't be used; nothing is left running.
     """
     receivers(settings.notify.urls, settings.notify.timeout_s)
+    chosen_by(settings.detect.river)
     own_database = not settings.database.url.get_secret_value()
     own_broker = not settings.broker.bootstrap
     for key, own in (("database.url", own_database), ("broker.bootstrap", own_broker)):

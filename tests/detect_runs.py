@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from watchkeep.detectors.bank import Bank, Part
+from watchkeep.detectors.chosen import Chosen
 from watchkeep.detectors.ewma import Ewma
 from watchkeep.detectors.rarity import Rarity
 from watchkeep.detectors.tails import Pareto
@@ -36,10 +37,11 @@ BEGIN_MS = 1_772_409_600_000
 Result = tuple[dict[tuple[str, int], str], str]
 
 
-def quick_bank() -> Bank:
+def quick_bank(chosen: Chosen | None = None) -> Bank:
     """Make a bank that is warm after a few cells."""
     quick = Rarity(Pareto(trust=None), block_cells=2, warm_blocks=3, refit_ms=4 * 60_000)
-    return Bank((Part(Ewma(10, 5, 6.0), quick, slow=False),), quick, quick)
+    own = chosen and Chosen(chosen.channel, quick)
+    return Bank((Part(Ewma(10, 5, 6.0), quick, slow=False),), quick, quick, own)
 
 
 class Killed(BaseException):

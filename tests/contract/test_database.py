@@ -17,6 +17,8 @@ async def test_migrating_again_changes_nothing(database_url: str) -> None:
         "0003_writers.sql",
         "0004_catalogue.sql",
         "0005_rarity.sql",
+        "0006_river.sql",
+        "0007_windows_by_entity.sql",
     ]
     assert await pending(database_url) == steps
     first = await asyncio.gather(migrate(database_url), migrate(database_url))

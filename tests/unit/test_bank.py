@@ -305,6 +305,31 @@ def test_what_signals_show_one_after_the_other_adds_up_over_three_cells() -> Non
     assert at_once == pytest.approx(in_turn, abs=0.5)
 
 
+def test_a_signal_counts_on_its_own_side_alone() -> None:
+    """Three entities whose signals page above, below and on both sides, and go up by the same."""
+    bank = Bank()
+    entity = np.repeat([0, 1, 2], 3)
+    side = np.repeat(np.array([1, -1, 0], np.int8), 3)
+    bank.place(np.arange(9), entity, np.zeros(9), side=side)
+    rows = np.tile(noise(1_500, 3), 3)
+    rows[-1] = 60
+    above, below, both = run(bank, rows, entity=entity).rarity[-1]
+    assert above > 0
+    assert above > below + 2
+    assert above == pytest.approx(both, abs=0.7)
+
+
+def test_what_goes_the_other_way_is_ordinary_and_not_unknown() -> None:
+    """What so many calm signals add is reckoned by all whose rarity is known."""
+    bank = Bank()
+    bank.place(np.arange(2), np.zeros(2, np.int64), np.zeros(2), side=np.array([1, -1], np.int8))
+    rows = noise(400, 2)
+    run(bank, rows, entity=np.zeros(2, np.int64))
+    decision = bank.step(Span(400 * CELL_MS, CELL_MS), np.arange(2), np.array([60.0, 60.0]))
+    assert decision.alone[0] > 0
+    assert decision.alone[1] < -3
+
+
 def _escalations(levels: Mapping[int, float], cells: int) -> list[int]:
     """Tell at which cells one slow signal counted, of which the values are given; else 1 to 2."""
     rows = 1 + np.random.default_rng(1).random((cells, 1))

@@ -51,7 +51,7 @@ CHANNELS = [
 ]
 if find_spec("river"):  # It is in CI: see test_river_adapter.py.
     gaussian = River("GaussianScorer", {"grace_period": 10}, memory_cells=30, warmup_cells=20)
-    CHANNELS.append(Case(gaussian, 60, 0.999))
+    CHANNELS.append(Case(gaussian, 60, 3))
 CHANNELS += [
     Case(Spike(), 60, 4.0, seasonal=True),
     Case(Envelope(), 220, 5.0, 300_000, seasonal=True),

@@ -31,3 +31,20 @@ def test_every_rarity_has_words(rarity: float) -> None:
     assert told == "nothing unusual" or told.startswith("seen ")
     assert " 1 " not in told
     assert " 0 " not in told
+
+
+@pytest.mark.parametrize(
+    ("rarity", "known_h", "told"),
+    [
+        (0.0, 24, "seen about once a week"),
+        (1.1, 24, "not seen in the 24 h known"),
+        (1.1, 96, "not seen in the 4 days known"),
+        (1.1, 240, "seen about once in 3 months"),
+        (-0.6, 6, "seen about 4 times a week"),
+        (0.0, 6, "not seen in the 6 h known"),
+    ],
+)
+def test_a_short_past_tells_of_itself_and_not_of_years(
+    rarity: float, known_h: int, told: str
+) -> None:
+    assert how_often(rarity, known_h * 3_600_000) == told

@@ -2,14 +2,16 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from small_catalogue import CART, HOSTILE
-from small_history import BEGIN_MS, WINDOW, fill, renamed
+from small_history import BEGIN_MS, MINUTES, WINDOW, cells, fill, renamed
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.schemas.settings import BudgetRule, Detect, Settings
 from watchkeep.schemas.window import Window, WindowState
@@ -17,6 +19,7 @@ from watchkeep.streams import inspect_plot
 from watchkeep.streams.cli_inspect import Asked, answer
 from watchkeep.streams.inspect_names import moment, read, seconds
 from watchkeep.streams.memory_store import MemoryStore
+from watchkeep.streams.stores import Write
 
 ERRORS = 'http_requests_total{code="5xx"}'
 NEWEST_MS = BEGIN_MS + 119 * 60_000
@@ -133,6 +136,26 @@ async def test_a_signal_is_shown_with_its_last_cells() -> None:
     assert "It may page when it rises: Errors that its callers see. By itself it was" in flat
     assert f"In the window it is evidence: {ERRORS} reached 12.5 1/s" in flat
     assert "00:29 1 1/s 1 0.5..2 -3.0 -1.8 - - -3.0 00:30 9 1/s 1 0.5..2 +1.5" in flat
+
+
+@pytest.mark.parametrize("signal", ["", ERRORS])
+async def test_the_column_of_a_chosen_model_is_there_where_it_told_something(signal: str) -> None:
+    store = MemoryStore()
+    await fill(store)
+    last = cells(119)
+    river = {"river": np.where(np.arange(len(last.value)) == 0, 2.25, np.nan)}
+    told = replace(last, channels={**last.channels, **river})
+    await store.write_rollups([told], Write("a", MINUTES + 1))
+    console = Console(width=100, highlight=False, force_terminal=False)
+    with console.capture() as capture:
+        await answer(
+            store, console, Settings(), Asked("shop/cart", signal, "", "6h", None, as_json=False)
+        )
+    shown = capture.get()
+    assert "member river" in " ".join(shown.split())
+    assert "+2.2" in shown
+    assert "to river." in shown or not signal
+    assert "river" not in await asked("shop/cart", signal)
 
 
 async def test_what_a_signal_lacks_is_said() -> None:

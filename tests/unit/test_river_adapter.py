@@ -83,7 +83,8 @@ def test_models_of_signals_that_are_gone_are_dropped() -> None:
     [
         ("HalfSpaceForest", {}, "no model 'HalfSpaceForest'; it has .*HalfSpaceTrees"),
         ("QuantileFilter", {}, "no model 'QuantileFilter'"),
-        ("HalfSpaceTrees", {"trees": 3}, "refuses its parameters: .*trees"),
+        ("HalfSpaceTrees", {"trees": 3}, "river.parameters: HalfSpaceTrees refuses .*trees"),
+        ("HalfSpaceTrees", {"n_trees": "ten"}, "river.parameters: HalfSpaceTrees refuses .*str"),
     ],
 )
 def test_a_wrong_model_is_told_in_a_line(
