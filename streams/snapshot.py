@@ -25,7 +25,7 @@ from watchkeep.schemas.settings import Detect
 from watchkeep.streams.pipeline import Shard
 from watchkeep.streams.snapshot_state import FLEETING, State, capture_cluster, load_cluster
 
-_MAGIC: Final = b"WKS3"
+_MAGIC: Final = b"WKS4"
 _HEADER: Final = struct.Struct("<4sQ")
 _TAIL: Final = struct.Struct("<Q")
 _DIGEST_BYTES: Final = 8
