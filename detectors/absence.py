@@ -3,7 +3,8 @@
 A member is present while anything but its scrapes' own series tells of it. An entity should have as
 many as it had, or as Kubernetes wants, if kube-state-metrics tells that they are fewer now. Less
 than that is an absence once it has lasted: no page for a rolling deploy, none for a scale-down,
-which lowers what is wanted, and none for jobs, which end.
+which lowers what is wanted, and none for jobs, which end. Nor is anybody missed whose deployment,
+or node, Kubernetes doesn't tell of any more: it was removed.
 
 Where nobody says what is wanted, only the loss of all members is told: the rest may be intended.
 """
@@ -93,7 +94,7 @@ def look(roster: Roster, end_ms: int, hold_ms: int) -> Presence:
 
     steady, missing = columns["steady_cells"].take(entity), columns["missing_cells"].take(entity)
     missed = (present < usual) & (steady >= _STEADY_CELLS) & ~columns["jobs"].take(entity)
-    missed &= told | (present == 0)
+    missed &= told | (present == 0) & ~_removed(roster, end_ms, hold_ms).take(entity)
     missing = np.where(missed, missing + 1, 0)
     forgotten = missing > _FORGOTTEN_CELLS
     there = (present > 0) | missed & ~forgotten
@@ -129,6 +130,15 @@ def _present(roster: Roster, end_ms: int, hold_ms: int, told: npt.NDArray[np.boo
     there &= members["begun_ms"][:used] < end_ms
     there &= members["pod"][:used] | ~told.take(entity)
     return np.bincount(entity[there], minlength=len(told))
+
+
+def _removed(roster: Roster, end_ms: int, hold_ms: int) -> npt.NDArray[np.bool_]:
+    """Tell whose deployment, or node, kube-state-metrics told of and doesn't any more."""
+    columns, used = roster.entities, roster.entity_slots.used
+    wanted, node = columns["wanted"][:used], columns["node"][:used]
+    slot = np.where(wanted != NOWHERE, wanted, node)
+    last_ms = roster.series["last_ms"].take(slot)
+    return (slot != NOWHERE) & (last_ms < end_ms - hold_ms)
 
 
 def _wanted(roster: Roster, end_ms: int, hold_ms: int) -> Ints:

@@ -42,6 +42,7 @@ MEMBER: Final = "member"
 _SIGNAL_FIELDS: Final = {
     "placed": Field("?", 0),
     "side": Field("i1", 0),
+    "first_ms": Field("i8", -1),
     "born_ms": Field("i8", -1),
     "peak": Field("f4", -np.inf),
     "peak_ms": Field("i8", -1),
@@ -240,6 +241,8 @@ class Bank:
             members: how unlike the others the farthest member of each is; None if nobody looked.
             sums: the cell is one of those in which an entity's signals are added up.
         """
+        new = slots.take(where(self._signals["first_ms"].take(slots) < 0))
+        self._signals["first_ms"][new] = span.begin_ms
         side = self._signals["side"].take(slots)
         sightings, sudden, slow = [], np.full(len(slots), np.nan), np.full(len(slots), np.nan)
         for part, sighting in self._sighted(span, slots, value, members):
@@ -285,9 +288,9 @@ class Bank:
             yield None, Sighting(self._chosen.name, told, found)
 
     def known_ms(self, slot: int, at_ms: int) -> int:
-        """Tell for how long a signal has been looked at; 0 if it hasn't."""
-        born_ms = int(self._signals["born_ms"][slot])
-        return 0 if born_ms < 0 else at_ms - born_ms
+        """Tell for how long a signal has been known; 0 if it isn't."""
+        first_ms = int(self._signals["first_ms"][slot])
+        return 0 if first_ms < 0 else at_ms - first_ms
 
     def warmup(self, slots: SlotArray) -> Floats:
         """Tell how much of the past that the first channel's rarities need is there, up to 1."""

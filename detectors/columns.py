@@ -76,6 +76,7 @@ ENTITIES: Final = {
     "members": Field("i4", 0),
     "presence": Field("i4", NOWHERE),  # The signal that counts its members.
     "wanted": Field("i4", NOWHERE),  # The series that tells how many are wanted.
+    "node": Field("i4", NOWHERE),  # A series that it has as long as it is a node of the cluster.
     "jobs": Field("?", 0),  # Its members are meant to end.
     # What absence keeps: how many were there at a time lately, and for how many cells what lasts.
     "most": Field("i4", 0),

@@ -24,6 +24,7 @@ _WANTED: Final = tuple(
         b"kube_daemonset_status_desired_number_scheduled",
     )
 )
+_NODE: Final = _NAME + b"kube_node_status_condition" + SEPARATOR
 _JOBS: Final = (_NAME + b"kube_job_", _NAME + b"kube_cronjob_")
 
 _POD_LABELS: Final = (
@@ -44,6 +45,11 @@ def is_meta(form: bytes) -> bool:
 def tells_wanted(form: bytes) -> bool:
     """Tell whether it is how many members Kubernetes wants of a workload."""
     return form.startswith(_WANTED)
+
+
+def tells_node(form: bytes) -> bool:
+    """Tell whether Kubernetes says by it that a node is one of the cluster's."""
+    return form.startswith(_NODE)
 
 
 def is_of_jobs(form: bytes) -> bool:

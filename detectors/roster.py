@@ -33,7 +33,14 @@ from watchkeep.detectors.columns import (
 )
 from watchkeep.detectors.families import Buckets, find_buckets, find_mates
 from watchkeep.detectors.idtable import IdTable
-from watchkeep.detectors.known_names import is_meta, is_of_jobs, is_pod, tells_wanted, totals
+from watchkeep.detectors.known_names import (
+    is_meta,
+    is_of_jobs,
+    is_pod,
+    tells_node,
+    tells_wanted,
+    totals,
+)
 from watchkeep.detectors.left_out import LeftOut, shown
 from watchkeep.detectors.places import Native, Place
 from watchkeep.schemas.entity import EntityKind
@@ -184,9 +191,11 @@ class Roster:
                 )
 
     def _note_replicas(self, slot: int, entry: LabelSet, entity: int) -> None:
-        """Remember which series tells how many members are wanted, and whose are meant to end."""
+        """Remember which series tell what Kubernetes wants, and whose members are meant to end."""
         if tells_wanted(entry.labels):
             self.entities["wanted"][entity] = slot
+        elif tells_node(entry.labels):
+            self.entities["node"][entity] = slot
         elif is_of_jobs(entry.labels):
             self.entities["jobs"][entity] = True
 

@@ -55,8 +55,9 @@ def _sweep_series(roster: Roster, now_ms: int) -> None:
         for native in roster.natives.values():
             native.buckets[:] = [slot for slot in native.buckets if not gone[slot]]
         series.reset(slots)
-        wanted = roster.entities["wanted"]
-        wanted[np.isin(wanted, slots)] = NOWHERE
+        for name in ("wanted", "node"):
+            told = roster.entities[name]
+            told[np.isin(told, slots)] = NOWHERE
 
 
 def _sweep_strands(roster: Roster) -> Ints:

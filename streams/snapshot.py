@@ -2,7 +2,7 @@
 
 A state is one stream of bytes: its columns, each padded to 64 bytes, then a JSON text with the
 columns' places and all that is no column, then that text's length (u64). The stream is cut into
-blocks of 256 KiB. A snapshot holds each block compressed (zstd), and a manifest: magic "WKS3", the
+blocks of 256 KiB. A snapshot holds each block compressed (zstd), and a manifest: magic "WKS4", the
 stream's length (u64) and the xxh3-64 of every block. Columns grow by an eighth, so between two
 snapshots most stay where they are, and only blocks whose digest has changed are written.
 """
@@ -25,7 +25,7 @@ from watchkeep.schemas.settings import Detect
 from watchkeep.streams.pipeline import Shard
 from watchkeep.streams.snapshot_state import FLEETING, State, capture_cluster, load_cluster
 
-_MAGIC: Final = b"WKS3"
+_MAGIC: Final = b"WKS4"
 _HEADER: Final = struct.Struct("<4sQ")
 _TAIL: Final = struct.Struct("<Q")
 _DIGEST_BYTES: Final = 8

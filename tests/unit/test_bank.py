@@ -369,3 +369,11 @@ def test_a_rarity_of_a_slow_channel_stays_in_the_sum_until_its_next_look() -> No
 def test_memory_is_that_of_the_columns() -> None:
     bank = placed(Bank())
     assert bank.nbytes == sum(column.nbytes for column in bank.dump().values())
+
+
+def test_a_signal_is_known_from_its_first_cell_on() -> None:
+    bank = placed(Bank())
+    bank.step(Span(7 * CELL_MS, CELL_MS), np.array([2]), np.array([1.0]))
+    bank.step(Span(8 * CELL_MS, CELL_MS), np.array([2]), np.array([1.0]))
+    assert bank.known_ms(2, 10 * CELL_MS) == 3 * CELL_MS
+    assert bank.known_ms(3, 10 * CELL_MS) == 0
