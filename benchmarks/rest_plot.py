@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SERIES, _GREY, _FAULT, _PAGE = "#2b5c8a", "#5b6b7b", "#f2b84b", "#c0392b"
 _UNKNOWN: Final = "#eef0f2"
-_BOTTOM, _TOP = -3.0, 4.0  # What is beyond is drawn at the edge.
+_BOTTOM, _TOP = -5.0, 6.5  # What is beyond is drawn at the edge.
 _ROW_INCHES: Final = 1.3
 
 
