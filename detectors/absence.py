@@ -138,7 +138,8 @@ def _removed(roster: Roster, end_ms: int, hold_ms: int) -> npt.NDArray[np.bool_]
     wanted, node = columns["wanted"][:used], columns["node"][:used]
     slot = np.where(wanted != NOWHERE, wanted, node)
     last_ms = roster.series["last_ms"].take(slot)
-    return (slot != NOWHERE) & (last_ms < end_ms - hold_ms)
+    removed: npt.NDArray[np.bool_] = (slot != NOWHERE) & (last_ms < end_ms - hold_ms)
+    return removed
 
 
 def _wanted(roster: Roster, end_ms: int, hold_ms: int) -> Ints:
