@@ -301,5 +301,5 @@ def test_its_evidence_is_told_in_words() -> None:
     outcomes = [shard.apply(frame) for frame in frames()]
     shown = next(shown for shown in evidence(outcomes) if shown.channel == "river")
     assert "_latency showed " in finding(shown)
-    assert "which the River model finds odd, seen " in finding(shown)
+    assert "which the River model finds odd, not seen in the 1 h 10 min known; " in finding(shown)
     assert finding(shown).endswith("; mostly it was 98.16 to 101.1")
