@@ -34,9 +34,15 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench-rest ARGS=", description=__doc__)
-    parser.add_argument("--rest-minutes", type=float, default=_REST_MINUTES)
-    parser.add_argument("--fault-minutes", type=float, default=_FAULT_MINUTES)
+    parser = argparse.ArgumentParser(
+        prog="make bench-rest ARGS=",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rest-minutes", type=float, default=_REST_MINUTES, help="(%(default)s)")
+    parser.add_argument(
+        "--fault-minutes", type=float, default=_FAULT_MINUTES, help="of each fault (%(default)s)"
+    )
     parser.add_argument("--gap-minutes", type=float, default=_GAP_MINUTES, help="rest after each")
     files = parser.add_mutually_exclusive_group()
     files.add_argument("--out", type=Path, help="keep the recording in this file")
