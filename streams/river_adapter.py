@@ -252,7 +252,8 @@ def _maker(name: str, parameters: dict[str, Any], *, scaled: bool) -> Callable[[
         for value in _TRIED:
             float(model.score(value))
             model.learn(value)
-    except Exception as error:  # Whatever a model does with what it can't use.
+    # What arithmetic and containers do with parameters that a model can't use.
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise ConfigError(
             f"detect.river.parameters: {name} refuses them: {type(error).__name__}: {error}"
         ) from error

@@ -60,7 +60,7 @@ def _table(alerts: list[Alert]) -> Table:
             escape(alert.title),
             clock_time(alert.onset_ms)[5:16],
             duration(seconds),
-            how_often(alert.strength, known_ms(alert.evidence)).removeprefix("seen "),
+            how_often(alert.strength, known_ms(alert.evidence)).replace("seen ", "", 1),
             escape(plain(alert.evidence[0].signal)),
         )
     return table
