@@ -18,7 +18,7 @@ from watchkeep.detectors.arrays import Arrays, Field, SlotArray, where
 from watchkeep.detectors.channel import Channel, Scores, Span
 from watchkeep.detectors.chosen import Chosen
 from watchkeep.detectors.envelope import LOOK_MS, Envelope
-from watchkeep.detectors.fusion import SUMS, Fusion
+from watchkeep.detectors.fusion import SUMS, Fusion, Shares
 from watchkeep.detectors.rarity import Rarity
 from watchkeep.detectors.spike import Spike
 from watchkeep.detectors.tails import LogExponential, Pareto, Prior
@@ -262,7 +262,12 @@ class Bank:
         age_ms = span.begin_ms - self._signals["born_ms"].take(slots)
         lasting = np.where(age_ms >= _SETTLES_MS, self._signals["slow"].take(slots), np.nan)
         lasting = np.minimum(lasting + _LASTING_COUNTS, _LASTING_MOST)
-        fused = self._fusion.step(span, slots, alone, np.fmax(sudden, lasting), sums=sums)
+        shares = Shares(
+            alone,
+            sums=np.fmax(sudden, lasting),
+            beside=np.where(side != 0, np.fmax(sudden, escalated), np.nan),
+        )
+        fused = self._fusion.step(span, slots, shares, sums=sums)
         return Decision(*fused, alone, tuple(sightings))
 
     def _sighted(

@@ -49,6 +49,20 @@ _SIGNALS: Final = {
 }
 
 
+class Shares(NamedTuple):
+    """How rare signals are for their entities: each float64[n]; NaN where that isn't known.
+
+    Attributes:
+        alone: by themselves, while a sum's past is too short.
+        sums: in sums.
+        beside: by themselves, beside a sum.
+    """
+
+    alone: Floats
+    sums: Floats
+    beside: Floats
+
+
 class Fused(NamedTuple):
     """How rare entities are.
 
@@ -89,32 +103,31 @@ class Fusion:
         self.entities.reset(left[self.entities["signals"].take(left) == 0])
         self.signals.reset(slots)
 
-    def step(
-        self, span: Span, slots: SlotArray, alone: Floats, lasting: Floats, *, sums: bool
-    ) -> Fused:
+    def step(self, span: Span, slots: SlotArray, shares: Shares, *, sums: bool) -> Fused:
         """Tell how rare a cell is for entities.
 
         Args:
             span: where the cell lies.
             slots: int64[n], each once.
-            alone: float64[n], how rare each signal is by itself; NaN where that isn't known.
-            lasting: float64[n], how rare in sums.
+            shares: what the signals show.
             sums: the cell is one of those in which signals are added up.
         """
         signals = self.signals
         entity, page = signals["entity"].take(slots), signals["page"].take(slots)
-        shown = self._shown(slots, lasting)
+        shown = self._shown(slots, shares.sums)
         # Sums depend on the order of what is added, so it is that of the slots.
         order = np.lexsort((slots, entity))
         firsts = where(begins(entity.take(order)))
         ids = entity.take(order.take(firsts)).astype(np.int64)
-        rarity = np.fmax.reduceat(np.where(page, alone, np.nan).take(order), firsts)
+        may = np.where(page, (shares.alone, shares.beside), np.nan).take(order, axis=1)
+        rarity, beside = np.fmax.reduceat(may, firsts, axis=1)
         count = self.entities["signals"].take(ids)
         several = where(count > 1)
         if len(several):
-            rarity[several] -= np.log10(count.take(several))
+            could = np.log10(count.take(several))
+            rarity[several] -= could
         if sums and len(several):
-            known = page & ~np.isnan(lasting)
+            known = page & ~np.isnan(shares.sums)
             adds = np.where(known, (shown, known), 0.0).take(order, axis=1)
             total, signals_known = np.add.reduceat(adds, firsts, axis=1)[:, several]
             signals_known[signals_known == 0] = np.nan
@@ -127,7 +140,8 @@ class Fusion:
                 beyond / np.sqrt(_VARIES * signals_known),
                 stagger.astype(np.float64),
             )
-            rarity[several] = np.where(np.isnan(told), rarity[several], told)
+            both = np.fmax(told, beside.take(several) - could)
+            rarity[several] = np.where(np.isnan(told), rarity.take(several), both)
         return Fused(ids, rarity)
 
     def _shown(self, slots: SlotArray, rarity: Floats) -> Floats:
