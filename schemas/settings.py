@@ -92,6 +92,19 @@ class Gateway(Section):
     max_body_mb: float = Field(
         default=32.0, gt=0, description="largest request, decompressed; larger ones get 413"
     )
+    active_series_max: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="series that may be known at once, those of the last hour; more are refused",
+    )
+    new_series_per_minute: int = Field(
+        default=1_000_000, ge=1, description="series that may come new in a minute"
+    )
+    waiting_mb: float = Field(
+        default=256.0,
+        gt=0,
+        description="so much may wait for the log; beyond it senders are told to come again",
+    )
     future_tolerance_s: Seconds = Field(
         default=60.0, description="how far a sender's clock may lead before it is capped"
     )

@@ -143,8 +143,8 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     """  # noqa: D301 - Click's own mark.
     from rich.console import Console
 
+    from watchkeep.streams.clocks import WallClock
     from watchkeep.streams.doctor import Level, examine, show
-    from watchkeep.streams.gateway import WallClock
 
     found = asyncio.run(examine(ctx.obj, WallClock()))
     show(Console(highlight=False), found, as_json=as_json)

@@ -8,8 +8,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
-from collections import Counter
 from typing import Final
 
 from aiohttp import web
@@ -17,12 +15,22 @@ from aiohttp import web
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.errors import ConfigError, LogError, RemoteWriteError
 from watchkeep.schemas.settings import Settings
-from watchkeep.streams.intake import EventClock, Intake
-from watchkeep.streams.native_histograms import GAUGE
+from watchkeep.streams.clocks import EventClock, WallClock
+from watchkeep.streams.intake import QUIET, Intake, Taken
 from watchkeep.streams.ports import Clock, Sink
-from watchkeep.streams.remote_write import decode, negotiate
+from watchkeep.streams.remote_write import decompress, negotiate, written
 from watchkeep.streams.topics import METRICS
-from watchkeep.streams.vitals import ACCEPTED, REFUSED, VITALS, routes
+from watchkeep.streams.vitals import (
+    ACCEPTED,
+    ACTIVE_SERIES,
+    EXEMPLARS,
+    REFUSED,
+    REQUESTS,
+    VITALS,
+    WAITING_BYTES,
+    routes,
+)
+from watchkeep.streams.wire import V1
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +38,8 @@ TICK_S: Final = 1.0
 _LOG_GONE: Final = "the log can't be reached"
 # At this rate a full linger is worth its delay: 64 shards then get 200 samples each.
 _LINGER_FULL_RATE: Final = 50_000
-
-
-class WallClock:
-    """The time of day."""
-
-    def now_ms(self) -> int:
-        """Tell the time."""
-        return time.time_ns() // 1_000_000
+# Frames of 64 shards are large enough then, and to wait longer would only delay.
+_ENOUGH: Final = 64 * 4_096
 
 
 class Gateway:
@@ -50,7 +52,9 @@ class Gateway:
         rules = EntityRules(settings.entities.rules)
         self._intake = Intake(settings.gateway, rules, clock)
         self._body_bytes_max = round(settings.gateway.max_body_mb * 1024 * 1024)
+        self._waiting_bytes_max = round(settings.gateway.waiting_mb * 1024 * 1024)
         self._filled = asyncio.Event()
+        self._enough = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._rate = 0.0
 
@@ -62,29 +66,36 @@ class Gateway:
         return app
 
     async def _write(self, http: web.Request) -> web.Response:
+        version = V1
         try:
-            negotiate(http.headers)
-            request = decode(await http.read(), self._body_bytes_max)
+            version = negotiate(http.headers)
+            answer = await self._take(http, version)
         except RemoteWriteError as error:
             log.warning("refused a request from %s: %s", http.remote, error)
-            return web.Response(status=error.status, text=f"{error}\n")
-        refused = self._intake.take(request)
-        for reason, count in refused.items():
+            told = written(version)
+            answer = web.Response(status=error.status, headers=told, text=f"{error}\n")
+        REQUESTS.labels(answer.status).inc()
+        return answer
+
+    async def _take(self, http: web.Request, version: int) -> web.Response:
+        plain = decompress(await http.read(), self._body_bytes_max)
+        if self._intake.waiting_bytes > self._waiting_bytes_max:
+            return _later("too much waits for the log", version)
+        taken = self._intake.take(plain, version)
+        for reason, count in taken.refused.items():
             REFUSED.labels(reason).inc(count)
-        if self._intake.waiting:
-            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(written)
+        if taken.samples or taken.histograms:
+            acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(acknowledged)
             self._filled.set()
+            if self._intake.waiting >= _ENOUGH:
+                self._enough.set()
             try:
-                await written
+                await acknowledged
             except LogError:
-                retry_s = random.randint(2, 8)  # noqa: S311 - It spreads the senders' retries.
-                return web.Response(
-                    status=503,
-                    headers={"Retry-After": str(retry_s)},
-                    text="the log is out of reach; nothing was taken, send it again\n",
-                )
-        return _answer(refused)
+                return _later("the log is out of reach", version)
+        EXEMPLARS.inc(taken.exemplars)
+        return _answer(taken, version)
 
     async def write(self) -> None:
         """Write what waits, and the ticks, again and again; runs as long as the gateway.
@@ -98,7 +109,7 @@ class Gateway:
                 async with asyncio.timeout_at(tick_s + TICK_S):
                     await self._filled.wait()
             if self._filled.is_set():
-                await asyncio.sleep(self._linger_s())
+                await self._linger()
                 taken = await self._flush()
                 now_s = loop.time()
                 self._rate += 0.2 * (taken / max(now_s - flushed_s, 1e-3) - self._rate)
@@ -107,15 +118,19 @@ class Gateway:
                 tick_s = loop.time()
                 await self._tick()
 
-    def _linger_s(self) -> float:
+    async def _linger(self) -> None:
         """Wait for more only when more may come: a lone sender waits for us."""
         if len(self._waiting) <= 1:
-            return 0.0
-        return self._settings.linger_ms / 1000 * min(1.0, self._rate / _LINGER_FULL_RATE)
+            return
+        linger_s = self._settings.linger_ms / 1000 * min(1.0, self._rate / _LINGER_FULL_RATE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(linger_s):
+                await self._enough.wait()
 
     async def _flush(self) -> int:
         """Write all that waits, and answer who waited; return the number of samples."""
         self._filled.clear()
+        self._enough.clear()
         waiting, self._waiting = self._waiting, []
         taken = self._intake.waiting
         try:
@@ -129,6 +144,8 @@ class Gateway:
             del VITALS.waits_for[_LOG_GONE]
             ACCEPTED.inc(taken)
             _settle(waiting, None)
+        ACTIVE_SERIES.set(self._intake.active_series)
+        WAITING_BYTES.set(self._intake.waiting_bytes)
         return taken
 
     async def _send(self, frames: dict[int, list[bytes]]) -> None:
@@ -154,23 +171,31 @@ class Gateway:
 
 
 def _settle(waiting: list[asyncio.Future[None]], error: LogError | None) -> None:
-    for written in waiting:
-        if written.done():
+    for acknowledged in waiting:
+        if acknowledged.done():
             continue  # The sender went away.
         if error is None:
-            written.set_result(None)
+            acknowledged.set_result(None)
         else:
-            written.set_exception(error)
+            acknowledged.set_exception(error)
 
 
-def _answer(refused: Counter[str]) -> web.Response:
-    # Whoever sends gauge histograms does so with every request. They are what this program can't
-    # use, no fault of the sender's: a 400 would be an error in its log each time, and burn its
-    # alerts on failed samples, though all the rest was taken. The metric tells of them.
-    if not set(refused) - {GAUGE}:
-        return web.Response(status=204)
-    reasons = ", ".join(f"{count} series: {reason}" for reason, count in refused.items())
-    return web.Response(status=400, text=f"all but these were written: {reasons}\n")
+def _later(why: str, version: int) -> web.Response:
+    """Have a sender send again; 429 would make Prometheus drop the data."""
+    retry_s = random.randint(2, 8)  # noqa: S311 - It spreads the senders' retries.
+    return web.Response(
+        status=503,
+        headers={"Retry-After": str(retry_s), **written(version)},
+        text=f"{why}; nothing was taken, send it again\n",
+    )
+
+
+def _answer(taken: Taken, version: int) -> web.Response:
+    told = written(version, taken.samples, taken.histograms, taken.exemplars)
+    if not set(taken.refused) - QUIET:
+        return web.Response(status=204, headers=told)
+    reasons = ", ".join(f"{count} series: {reason}" for reason, count in taken.refused.items())
+    return web.Response(status=400, headers=told, text=f"all but these were written: {reasons}\n")
 
 
 async def serve(settings: Settings, sink: Sink, stop: asyncio.Event) -> None:

@@ -1,19 +1,19 @@
 """Intake: from remote-write requests to frames, shard by shard.
 
-Series are looked up in a cache that can be forgotten at any time: it only saves work and label
-sets in the log. Samples wait in buffers until the gateway takes the frames out.
+Samples wait as columns, as they came; who takes them out sorts them by shard once, however many
+requests they came with.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError as ProtobufError
 
 from watchkeep.schemas.entity import EntityRules
-from watchkeep.schemas.errors import DecodeError
+from watchkeep.schemas.errors import DecodeError, RemoteWriteError
 from watchkeep.schemas.frame import (
     SHARDS,
     Frame,
@@ -23,55 +23,79 @@ from watchkeep.schemas.frame import (
     SenderTime,
     by_bytes,
     encode,
-    shard_of,
 )
 from watchkeep.schemas.histograms import NO_HISTOGRAMS, Histograms
-from watchkeep.schemas.labels import METRIC_NAME, canonical, series_id
-from watchkeep.schemas.remote_write_pb2 import Histogram, MetricMetadata, WriteRequest
+from watchkeep.schemas.remote_write_pb2 import Histogram, MetricMetadata
 from watchkeep.schemas.settings import Gateway
-from watchkeep.streams import native_histograms
-from watchkeep.streams.native_histograms import Reading
+from watchkeep.streams import native_histograms, wire
+from watchkeep.streams.clocks import EventClock
+from watchkeep.streams.known_series import (
+    DROPPED,
+    FINE,
+    NEVER,
+    TOO_LARGE,
+    KnownSeries,
+    Sender,
+    sender_of_place,
+    shard_of_place,
+)
+from watchkeep.streams.metric_kinds import kind_of
+from watchkeep.streams.native_histograms import GAUGE, Reading
 from watchkeep.streams.ports import Clock
-from watchkeep.streams.rows import NO_SAMPLES, Rows, Samples
+from watchkeep.streams.rows import NO_SAMPLES, Samples, parts
 
-_FAMILY_SUFFIXES = ("_bucket", "_count", "_sum", "_total")
 _HEARD_MS: Final = 60_000
-# A label set has to fit into a record of the log together with others.
-_LABEL_SET_BYTES_MAX: Final = 16 * 1024
-_REPLICA_MAX: Final = 256
-_SERIES_MAX: Final = 1_000_000
+_MINUTE_MS: Final = 60_000
+_LOOK_MS: Final = 600_000
+# Pods that are gone aren't kept much longer than their samples may be late.
+_IDLE_MS: Final = 3_600_000
+# What waits of a sample: its slot, its time and its value; of a bucket two bounds and its count.
+_SAMPLE_BYTES: Final = 24
+_BUCKET_BYTES: Final = 24
 
-Sender = tuple[str, str]
+# What a sender does with every request, and no fault of it, doesn't make an answer a 400: that
+# would be an error in its log each time, and burn its alerts on failed samples.
+QUIET: Final = frozenset({GAUGE, DROPPED})
+
+_CODES: Final = {
+    wire.NO_SYMBOL: "reference to a symbol that isn't there",
+    wire.HALF_A_LABEL: "label name without a value",
+    wire.TOO_LARGE: TOO_LARGE,
+}
+_BOTH: Final = "samples and native histograms in one"
+
+_Message = TypeVar("_Message", Histogram, MetricMetadata)
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
-@dataclass(slots=True)
-class _Series:
-    labels: LabelSet
-    shard: int
-    sender: Sender
-    sent_ms: int
+class Taken(NamedTuple):
+    """What was taken in of a request.
+
+    Attributes:
+        refused: how many series were not, by reason; of some a part.
+    """
+
+    refused: Counter[str]
+    samples: int = 0
+    histograms: int = 0
+    exemplars: int = 0
 
 
-@dataclass(slots=True)
-class _Buffer:
-    sender: SenderTime
-    rows: Rows = field(default_factory=Rows)
-    label_sets: list[LabelSet] = field(default_factory=list)
+class _Waiting(NamedTuple):
+    """Samples that wait: int64[n] slots, int64[n] times in ms, float64[n] values."""
+
+    slot: Ints
+    time_ms: Ints
+    value: npt.NDArray[np.float64]
+
+    def pick(self, which: Ints | slice) -> "_Waiting":
+        """Take some of them, in the order asked for."""
+        return _Waiting(self.slot[which], self.time_ms[which], self.value[which])
 
 
-class EventClock:
-    """A clock that stands at the newest sample time seen, for replays and the demo."""
-
-    def __init__(self) -> None:
-        self._now_ms = 0
-
-    def now_ms(self) -> int:
-        """Tell the newest sample time."""
-        return self._now_ms
-
-    def advance(self, time_ms: int) -> None:
-        """Take note of a sample's time."""
-        self._now_ms = max(self._now_ms, time_ms)
+_NOTHING: Final = _Waiting(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 class Intake:
@@ -79,176 +103,259 @@ class Intake:
 
     Attributes:
         waiting: samples and histograms that wait to be written.
+        waiting_bytes: how much memory they take.
     """
 
     def __init__(self, settings: Gateway, rules: EntityRules, clock: Clock) -> None:
         self._settings = settings
         self._rules = rules
         self._clock = clock
-        self._series: dict[tuple[tuple[str, str], ...], _Series] = {}
-        self._kinds: dict[tuple[str, str], MetricKind] = {}
+        self._reader = wire.reader()
+        self._known = KnownSeries(settings, rules)
         self._senders: dict[Sender, SenderTime] = {}
-        self._buffers: dict[tuple[int, Sender], _Buffer] = {}
+        self._samples: list[_Waiting] = []
+        self._readings: list[tuple[int, Reading]] = []
         self._told: dict[int, set[Sender]] = defaultdict(set)
+        self._looked_ms = NEVER
+        self._minute, self._new = 0, 0
         self.waiting = 0
+        self.waiting_bytes = 0
+
+    @property
+    def active_series(self) -> int:
+        """Tell how many series are known."""
+        return len(self._known)
 
     def forget(self) -> None:
         """Unlearn what the log may not have, after a failed write.
 
-        Every label set is sent again, and no tick tells of a sender before its data is there.
+        Every label set is sent again, and nothing tells how far a sender has come before its data
+        is there; of what waits it will be.
         """
-        self._series.clear()
+        self._known.sent_ms[:] = NEVER
         self._senders.clear()
         self._told.clear()
+        for samples in self._samples:
+            self._hear(samples, [])
+        self._hear(_NOTHING, self._readings)
 
-    def take(self, request: WriteRequest) -> Counter[str]:
-        """Take in a request; return how many series were refused, by reason."""
-        refused: Counter[str] = Counter()
-        found: list[_Series] = []
-        counts: list[int] = []
-        times: list[int] = []
-        values: list[float] = []
-        readings: list[tuple[_Series, Reading]] = []
-        for entry in request.timeseries:
-            if entry.samples and entry.histograms:
-                refused["samples and native histograms in one"] += 1
-                continue
-            key = tuple((label.name, label.value) for label in entry.labels)
-            series = self._series.get(key) or self._new_series(key, refused)
-            if series is not None and entry.samples:
-                found.append(series)
-                counts.append(len(entry.samples))
-                times.extend(sample.timestamp for sample in entry.samples)
-                values.extend(sample.value for sample in entry.samples)
-            elif series is not None and entry.histograms:
-                readings.extend((series, own) for own in _readings(entry.histograms, refused))
-        owners = [series for series, _ in readings]
-        self._learn_kinds(request.metadata, found + owners)
-        if found or owners:
-            own_times = [own.time_ms for _, own in readings]
-            self._hear(found + owners, counts + [1] * len(owners), times + own_times)
-        if found:
-            ids = np.repeat(_ids(found), counts)
-            samples = Samples(ids, np.array(times, np.int64), np.array(values, np.float64))
-            self._buffer(found, counts, samples)
-        if owners:
-            for series in owners:
-                _know_histogram(series)
-            histograms = native_histograms.columns(_ids(owners), [own for _, own in readings])
-            self._buffer(owners, [1] * len(owners), histograms)
-        return refused
+    def take(self, plain: bytes, version: int) -> Taken:
+        """Take in a request.
 
-    def _new_series(
-        self, key: tuple[tuple[str, str], ...], refused: Counter[str]
-    ) -> _Series | None:
-        # PostgreSQL's texts have no NUL, and no honest label has one.
-        labels = {name: value.replace("\0", "\ufffd") for name, value in key}
-        if len(labels) != len(key):
-            refused["duplicate label name"] += 1
-            return None
-        if not labels.get(METRIC_NAME):
-            refused["no metric name"] += 1
-            return None
-        cluster = labels.get(self._settings.cluster_label) or "default"
-        replicas = [labels.pop(name, "") for name in self._settings.replica_labels]
-        replica = next(filter(None, replicas), "").replace("/", "_")[:_REPLICA_MAX]
-        if replica:
-            # One is elected among those that differ in the last part.
-            pair = [labels[name] for name in self._settings.pair_labels if labels.get(name)]
-            replica = "/".join([*(name[:_REPLICA_MAX] for name in pair), replica])
-        form = canonical(labels.items())
-        if len(form) > _LABEL_SET_BYTES_MAX:
-            refused[f"labels of more than {_LABEL_SET_BYTES_MAX} bytes"] += 1
-            return None
-        place = self._rules.place(labels, cluster)
-        kind = self._kind_of(cluster, labels[METRIC_NAME])
-        series = _Series(
-            LabelSet(series_id(form), kind, place.entity.key, place.member, form),
-            shard_of(place.entity.key),
-            (cluster, replica),
-            sent_ms=-1,
-        )
-        if len(self._series) >= _SERIES_MAX:
-            self._series.clear()
-        self._series[key] = series
-        return series
+        Args:
+            plain: its body, decompressed; untrusted.
+            version: of remote write, 1 or 2.
 
-    def _kind_of(self, cluster: str, metric: str) -> MetricKind:
-        for suffix in ("", *_FAMILY_SUFFIXES):
-            if metric.endswith(suffix):
-                kind = self._kinds.get((cluster, metric.removesuffix(suffix)))
-                if kind is not None:
-                    return kind
-        return MetricKind.UNKNOWN
-
-    def _learn_kinds(self, metadata: Iterable[MetricMetadata], found: list[_Series]) -> None:
-        """Take in metadata; series whose kind becomes known so are looked up anew.
-
-        Metadata comes in requests of its own, without labels: it holds for every cluster that
-        this gateway hears.
+        Raises:
+            RemoteWriteError: it can't be read; nothing of it was taken.
         """
-        clusters = {sender[0] for sender in self._senders} | {s.sender[0] for s in found}
-        changed = False
-        for entry in metadata:
-            for cluster in clusters or {"default"}:
-                key, kind = (cluster, entry.metric_family_name), _kind(entry.type)
-                changed |= self._kinds.get(key) is not kind
-                self._kinds[key] = kind
-        if changed:
-            self._series.clear()
+        columns = self._reader.read(plain, version)
+        if plain and version == wire.V1 and not (len(columns.slot) or columns.metadata):
+            raise RemoteWriteError(400, "the body holds nothing that a write request has")
+        metadata = [_message(MetricMetadata, entry) for entry in columns.metadata]
+        refused: Counter[str] = Counter()
+        slot = self._slots(columns, refused)
+        fine = slot >= 0
+        readings: list[tuple[int, Reading]] = []
+        if columns.histograms:
+            readings = self._readings_of(columns, slot, fine, refused)
+        if metadata:
+            self._learn_kinds(metadata, slot[fine])
+        self._take_kinds(columns.kind, slot, fine)
+        samples = self._samples_of(columns, slot, fine)
+        for own, _ in readings:
+            if self._known.kind[own] == MetricKind.UNKNOWN:
+                self._known.know_kind(own, MetricKind.HISTOGRAM)
+        self._hear(samples, readings)
+        self._wait(samples, readings)
+        exemplars = int(columns.exemplars[fine].sum()) if columns.exemplars.any() else 0
+        return Taken(refused, len(samples.slot), len(readings), exemplars)
 
-    def _hear(self, found: list[_Series], counts: list[int], times: list[int]) -> None:
-        begins = np.cumsum([0, *counts[:-1]], dtype=np.int64)
-        at_ms = np.array(times, np.int64)
+    def _slots(self, columns: wire.Columns, refused: Counter[str]) -> Ints:
+        """Tell the slots of a request's series; -1 for those that are refused."""
+        known, slot = self._known, columns.slot
+        for row, labels in columns.unknown:
+            slot[row] = self._learn(labels, refused)
+        if len(slot) and slot.min() < 0:
+            for code, words in _CODES.items():
+                if count := int((slot == code).sum()):
+                    refused[words] += count
+            slot = np.maximum(slot, -1)
+        why = known.refused.take(np.maximum(slot, 0))
+        if why.any():
+            own = np.where(slot >= 0, why, FINE)
+            for reason, count in enumerate(np.bincount(own).tolist()):
+                if reason != FINE and count:
+                    refused[known.reasons[reason]] += count
+            slot = np.where(own == FINE, slot, -1)
+        return slot
+
+    def _learn(self, labels: bytes, refused: Counter[str]) -> int:
+        """Learn of a new series, within the limits: its slot, or -1."""
+        settings, minute = self._settings, self._clock.now_ms() // _MINUTE_MS
+        if minute != self._minute:
+            self._minute, self._new = minute, 0
+        if len(self._known) >= settings.active_series_max:
+            refused[f"more than {settings.active_series_max} active series"] += 1
+            return -1
+        if self._new >= settings.new_series_per_minute:
+            refused[f"more than {settings.new_series_per_minute} new series a minute"] += 1
+            return -1
+        slot = self._reader.learn(labels)
+        if slot == len(self._known):
+            self._known.learn(slot, labels)
+            self._new += 1
+        return slot
+
+    def _readings_of(
+        self, columns: wire.Columns, slot: Ints, fine: Flags, refused: Counter[str]
+    ) -> list[tuple[int, Reading]]:
+        """Read native histograms; a series counts once for each reason to refuse some of them."""
+        readings = []
+        reasons: set[tuple[int, str]] = set()
+        for row, body in columns.histograms:
+            message = _message(Histogram, body)
+            if slot[row] < 0:
+                continue
+            if columns.samples[row]:
+                reasons.add((row, _BOTH))
+                fine[row] = False
+                continue
+            try:
+                readings.append((int(slot[row]), native_histograms.read(message)))
+            except DecodeError as error:
+                reasons.add((row, str(error)))
+        refused.update(reason for _, reason in reasons)
+        return readings
+
+    def _learn_kinds(self, metadata: list[MetricMetadata], slots: Ints) -> None:
+        clusters = {cluster for cluster, _ in self._senders}
+        places = np.unique(self._known.place.take(slots))
+        clusters |= {self._known.senders[sender_of_place(p)][0] for p in places.tolist()}
+        self._known.know_kinds(self._known.kinds.learn(metadata, clusters or {"default"}))
+
+    def _take_kinds(self, kind: Ints, slot: Ints, fine: Flags) -> None:
+        if not kind.any():
+            return
+        other = fine & (kind != 0) & (kind != self._known.kind.take(np.maximum(slot, 0)))
+        for row in np.flatnonzero(other).tolist():
+            self._known.know_kind(int(slot[row]), kind_of(int(kind[row])))
+
+    @staticmethod
+    def _samples_of(columns: wire.Columns, slot: Ints, fine: Flags) -> _Waiting:
+        counts = columns.samples
+        slots = slot if (counts == 1).all() else np.repeat(slot, counts)
+        samples = _Waiting(slots, columns.time_ms, columns.value)
+        return samples if fine.all() else samples.pick(np.flatnonzero(np.repeat(fine, counts)))
+
+    def _hear(self, samples: _Waiting, readings: list[tuple[int, Reading]]) -> None:
+        """Take note of how far senders have come."""
+        time_ms = samples.time_ms
+        place = self._known.place.take(samples.slot)
+        if readings:
+            slots = np.array([slot for slot, _ in readings], np.int64)
+            time_ms = np.append(time_ms, [reading.time_ms for _, reading in readings])
+            place = np.append(place, self._known.place.take(slots))
+        if not len(time_ms):
+            return
         if isinstance(self._clock, EventClock):
-            self._clock.advance(int(at_ms.max()))
+            self._clock.advance(int(time_ms.max()))
         now_ms = self._clock.now_ms()
         latest_ms = now_ms + round(self._settings.future_tolerance_s * 1000)
-        # A sample from the future is refused later; it must not close the cells of all others.
-        largest = np.maximum.reduceat(np.where(at_ms > latest_ms, 0, at_ms), begins)
-        newest: dict[Sender, int] = {}
-        for series, time_ms in zip(found, largest.tolist(), strict=True):
-            newest[series.sender] = max(newest.get(series.sender, 0), time_ms)
-        for (cluster, replica), time_ms in newest.items():
-            known = self._senders.get((cluster, replica))
-            newest_ms = max(time_ms, known.newest_ms) if known else time_ms or latest_ms
-            self._senders[cluster, replica] = SenderTime(cluster, replica, newest_ms, now_ms)
+        if time_ms.max() > latest_ms:
+            # A sample from the future is refused later; it must not close the cells of all others.
+            time_ms = np.where(time_ms > latest_ms, 0, time_ms)
+        sender = sender_of_place(place)
+        first = int(sender[0])
+        numbers = [first] if (sender == first).all() else np.unique(sender).tolist()
+        for number in numbers:
+            own = time_ms if len(numbers) == 1 else time_ms[sender == number]
+            self._hear_one(self._known.senders[number], int(own.max()), now_ms, latest_ms)
 
-    def _buffer(self, found: list[_Series], counts: list[int], rows: Samples | Histograms) -> None:
-        """Put rows where they go; each series has so many of them, one behind the other."""
-        self.waiting += sum(counts)
+    def _hear_one(self, sender: Sender, time_ms: int, now_ms: int, latest_ms: int) -> None:
+        known = self._senders.get(sender)
+        time_ms = max(time_ms, 0)
+        newest_ms = max(time_ms, known.newest_ms) if known else time_ms or latest_ms
+        self._senders[sender] = SenderTime(*sender, newest_ms, now_ms)
+
+    def _wait(self, samples: _Waiting, readings: list[tuple[int, Reading]]) -> None:
         now_ms = self._clock.now_ms()
-        refresh_ms = round(self._settings.refresh_s * 1000)
-        places: dict[tuple[int, Sender], int] = {}
-        place_of = np.empty(len(found), np.int64)
-        for i, series in enumerate(found):
-            place = (series.shard, series.sender)
-            if place not in places:
-                self._open_buffer(place)
-            place_of[i] = places.setdefault(place, len(places))
-            if series.sent_ms < 0 or now_ms - series.sent_ms >= refresh_ms:
-                self._buffers[place].label_sets.append(series.labels)
-                series.sent_ms = now_ms
-        where = np.repeat(place_of, counts)
-        order = np.argsort(where, kind="stable")
-        begin = 0
-        for place, end in zip(places, np.cumsum(np.bincount(where)).tolist(), strict=True):
-            self._buffers[place].rows.add(rows.pick(order[begin:end]))
-            begin = end
-
-    def _open_buffer(self, place: tuple[int, Sender]) -> None:
-        sender = self._senders[place[1]]
-        self._buffers.setdefault(place, _Buffer(sender)).sender = sender
+        self._known.seen_ms[samples.slot] = now_ms
+        if len(samples.slot):
+            self._samples.append(samples)
+        for slot, _ in readings:
+            self._known.seen_ms[slot] = now_ms
+        self._readings += readings
+        self.waiting += len(samples.slot) + len(readings)
+        buckets = sum(len(reading.buckets.value) for _, reading in readings)
+        self.waiting_bytes += _SAMPLE_BYTES * len(samples.slot) + _BUCKET_BYTES * buckets
 
     def drain(self) -> dict[int, list[bytes]]:
         """Take out all that waits, as the frames of each shard, in order."""
-        buffers, self._buffers = self._buffers, {}
-        self.waiting = 0
         frames: dict[int, list[bytes]] = defaultdict(list)
-        for (shard, sender), buffer in buffers.items():
-            frames[shard].extend(map(encode, self._frames(buffer)))
+        samples, readings = self._samples, self._readings
+        self._samples, self._readings = [], []
+        self.waiting = self.waiting_bytes = 0
+        for place, (own, histograms) in self._by_place(samples, readings).items():
+            shard, sender = shard_of_place(place), self._known.senders[sender_of_place(place)]
+            rows = np.append(own.slot, [slot for slot, _ in histograms]).astype(np.int64)
+            label_sets = self._due(rows)
+            made = Samples(self._known.series_id.take(own.slot), own.time_ms, own.value)
+            frames[shard].extend(
+                map(encode, self._frames(sender, made, self._columns(histograms), label_sets))
+            )
             self._told[shard].add(sender)
+        self._look()
         return frames
+
+    def _by_place(
+        self, samples: list[_Waiting], readings: list[tuple[int, Reading]]
+    ) -> dict[int, tuple[_Waiting, list[tuple[int, Reading]]]]:
+        """Part what waits by shard and sender, in the order in which it came."""
+        parted: dict[int, tuple[_Waiting, list[tuple[int, Reading]]]] = {}
+        if samples:
+            whole = _Waiting._make(map(np.concatenate, zip(*samples, strict=True)))
+            places, which = np.unique(self._known.place.take(whole.slot), return_inverse=True)
+            # Small numbers are sorted by their digits, which is fast and stable.
+            order = np.argsort(which.astype(np.uint16), kind="stable")
+            ends = np.cumsum(np.bincount(which))
+            whole = whole.pick(order)
+            for place, begin, end in zip(places.tolist(), [0, *ends], ends, strict=False):
+                parted[place] = whole.pick(slice(begin, end)), []
+        for slot, reading in readings:
+            place = int(self._known.place[slot])
+            parted.setdefault(place, (_NOTHING, []))[1].append((slot, reading))
+        return parted
+
+    def _due(self, slots: Ints) -> list[LabelSet]:
+        """Find the label sets that the log is to be told, with these rows at the latest."""
+        now_ms = self._clock.now_ms()
+        refresh_ms = round(self._settings.refresh_s * 1000)
+        late = slots[self._known.sent_ms.take(slots) <= now_ms - refresh_ms]
+        if not len(late):
+            return []
+        due, first = np.unique(late, return_index=True)
+        due = due[np.argsort(first)]
+        self._known.sent_ms[due] = now_ms
+        return [labels for slot in due.tolist() if (labels := self._known.labels[slot])]
+
+    def _columns(self, readings: list[tuple[int, Reading]]) -> Histograms:
+        if not readings:
+            return NO_HISTOGRAMS
+        ids = self._known.series_id[[slot for slot, _ in readings]]
+        return native_histograms.columns(ids, [reading for _, reading in readings])
+
+    def _look(self) -> None:
+        """Forget, now and then, the series that ended; nothing that waits may need them."""
+        now_ms = self._clock.now_ms()
+        if now_ms - self._looked_ms < _LOOK_MS:
+            return
+        self._looked_ms = now_ms
+        n = len(self._known)
+        kept = np.flatnonzero(self._known.seen_ms[:n] > now_ms - _IDLE_MS)
+        if n - len(kept) > n // 8:
+            self._reader.keep(kept)
+            self._known.keep(kept)
 
     def ticks(self) -> dict[int, bytes]:
         """Make a tick for each shard that has not heard of every sender since the last ticks."""
@@ -261,12 +368,18 @@ class Intake:
         tick = encode(Frame(FrameKind.TICK, self._settings.name, now_ms, self._rules.hash, senders))
         return {shard: tick for shard in range(SHARDS) if not names or names - told[shard]}
 
-    def _frames(self, buffer: _Buffer) -> Iterator[Frame]:
-        known = buffer.sender
-        *label_chunks, last_labels = by_bytes(buffer.label_sets)
+    def _frames(
+        self,
+        sender: Sender,
+        samples: Samples,
+        histograms: Histograms,
+        label_sets: list[LabelSet],
+    ) -> Iterator[Frame]:
+        known = self._senders[sender]
+        *label_chunks, last_labels = by_bytes(label_sets)
         for chunk in label_chunks:
             yield self._frame(known._replace(newest_ms=0), NO_SAMPLES, chunk, NO_HISTOGRAMS)
-        for part in buffer.rows.parts():
+        for part in parts(samples, histograms):
             told = known
             if part.reached_ms is not None:
                 told = known._replace(newest_ms=min(known.newest_ms, part.reached_ms))
@@ -277,7 +390,7 @@ class Intake:
         self,
         sender: SenderTime,
         samples: Samples,
-        label_sets: list[LabelSet],
+        label_sets: Iterable[LabelSet],
         histograms: Histograms,
     ) -> Frame:
         return Frame(
@@ -292,30 +405,13 @@ class Intake:
         )
 
 
-def _readings(histograms: Iterable[Histogram], refused: Counter[str]) -> list[Reading]:
-    """Read a series' histograms; it counts once for each reason to refuse some of them."""
-    readings = []
-    reasons = set()
-    for histogram in histograms:
-        try:
-            readings.append(native_histograms.read(histogram))
-        except DecodeError as error:
-            reasons.add(str(error))
-    refused.update(reasons)
-    return readings
+def _message(kind: type[_Message], body: bytes) -> _Message:
+    """Read a message that stands in a request.
 
-
-def _know_histogram(series: _Series) -> None:
-    """Tell readers that it is a histogram, unless metadata knows of its kind."""
-    if series.labels.kind is MetricKind.UNKNOWN:
-        series.labels = series.labels._replace(kind=MetricKind.HISTOGRAM)
-        series.sent_ms = -1
-
-
-def _ids(found: list[_Series]) -> npt.NDArray[np.uint64]:
-    return np.array([series.labels.series_id for series in found], np.uint64)
-
-
-def _kind(number: int) -> MetricKind:
-    """Read a metric type; one that is newer than this program is as good as unknown."""
-    return MetricKind(number) if number in set(MetricKind) else MetricKind.UNKNOWN
+    Raises:
+        RemoteWriteError: it can't be read.
+    """
+    try:
+        return kind.FromString(body)
+    except ProtobufError as error:
+        raise RemoteWriteError(400, f"the body holds no {kind.__name__}: {error}") from error

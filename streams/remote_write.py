@@ -1,44 +1,50 @@
-"""Reading a Prometheus remote-write 1.0 request: negotiation, limits, decoding.
+"""Receiving Prometheus remote write, 1.0 and 2.0: negotiation, decompression, answers.
 
-https://prometheus.io/docs/specs/prw/remote_write_spec/. A 4xx tells the sender to drop the data, so
-it is given only where sending again can't help.
+https://prometheus.io/docs/specs/prw/remote_write_spec/ and .../remote_write_spec_2_0/. A 4xx tells
+the sender to drop the data, so it is given only where sending again can't help.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 import cramjam
-from google.protobuf.message import DecodeError
 
 from watchkeep.schemas.errors import RemoteWriteError
-from watchkeep.schemas.remote_write_pb2 import WriteRequest
+from watchkeep.streams.wire import V1, V2
 
-_MEDIA_TYPE = "application/x-protobuf"
-_MESSAGE = "prometheus.WriteRequest"
+_MEDIA_TYPE: Final = "application/x-protobuf"
+_VERSIONS: Final = {"prometheus.WriteRequest": V1, "io.prometheus.write.v2.Request": V2}
+# Of what is sent this tells senders of version 2.0; to others it must not be said.
+_WRITTEN: Final = "X-Prometheus-Remote-Write-{}-Written"
 
 
-def negotiate(headers: Mapping[str, str]) -> None:
-    """Check the type and encoding of a request before its body is looked at.
+def negotiate(headers: Mapping[str, str]) -> int:
+    """Tell the version of a request from its type and encoding, before its body is looked at.
 
     Missing headers are taken for version 1.0, as Prometheus does.
 
     Raises:
         RemoteWriteError: 415, with what would be accepted.
     """
-    media, *parameters = (part.strip() for part in headers.get("Content-Type", "").split(";"))
-    protos = [p.partition("=")[2].strip('" ') for p in parameters if p.startswith("proto=")]
-    if (media and media.lower() != _MEDIA_TYPE) or any(proto != _MESSAGE for proto in protos):
-        raise RemoteWriteError(
-            415,
-            f"content type {headers['Content-Type']!r} is not supported; send {_MEDIA_TYPE} "
-            f"with {_MESSAGE} (remote write 1.0)",
-        )
+    told = headers.get("Content-Type", "")
+    media, *parameters = (part.strip() for part in told.split(";"))
+    protos = [
+        value.strip().strip('"')
+        for name, _, value in (parameter.partition("=") for parameter in parameters)
+        if name.strip().lower() == "proto"
+    ]
+    version = _VERSIONS.get(protos[0]) if protos else V1
+    if (media and media.lower() != _MEDIA_TYPE) or version is None or len(protos) > 1:
+        accepted = " or ".join(f"{_MEDIA_TYPE};proto={name}" for name in _VERSIONS)
+        raise RemoteWriteError(415, f"content type {told!r} is not supported; send {accepted}")
     encoding = headers.get("Content-Encoding", "snappy")
-    if encoding.lower() != "snappy":
+    if encoding.strip().lower() != "snappy":
         raise RemoteWriteError(415, f"content encoding {encoding!r} is not supported; use snappy")
+    return version
 
 
-def decode(body: bytes, bytes_max: int) -> WriteRequest:
-    """Decompress and read a body.
+def decompress(body: bytes, bytes_max: int) -> bytes:
+    """Decompress a body.
 
     Args:
         body: snappy block format.
@@ -52,13 +58,20 @@ def decode(body: bytes, bytes_max: int) -> WriteRequest:
         size = cramjam.snappy.decompress_raw_len(body)
         if size > bytes_max:
             raise RemoteWriteError(413, f"{size} bytes are more than the {bytes_max} allowed")
-        plain = bytes(cramjam.snappy.decompress_raw(body))
+        return bytes(cramjam.snappy.decompress_raw(body))
     except cramjam.DecompressionError as error:
         raise RemoteWriteError(400, f"the body is no snappy block: {error}") from error
-    try:
-        request = WriteRequest.FromString(plain)
-    except DecodeError as error:
-        raise RemoteWriteError(400, f"the body is no {_MESSAGE}: {error}") from error
-    if plain and not request.timeseries and not request.metadata:
-        raise RemoteWriteError(400, f"the body holds nothing that a {_MESSAGE} has")
-    return request
+
+
+def written(
+    version: int, samples: int = 0, histograms: int = 0, exemplars: int = 0
+) -> dict[str, str]:
+    """Make the headers that tell a sender what was written.
+
+    Exemplars count as written: they are read and checked like the rest, and nothing here needs
+    them, while a sender that is told of none thinks that it lost some.
+    """
+    if version == V1:
+        return {}
+    told = {"Samples": samples, "Histograms": histograms, "Exemplars": exemplars}
+    return {_WRITTEN.format(name): str(count) for name, count in told.items()}

@@ -1,14 +1,13 @@
 """Rows that wait in the gateway, samples and histograms, and how they are cut into frames."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from watchkeep.schemas.frame import BUCKETS_MAX, SAMPLES_MAX
-from watchkeep.schemas.histograms import Histograms, concatenate
+from watchkeep.schemas.histograms import Histograms
 
 
 class Samples(NamedTuple):
@@ -49,42 +48,25 @@ _SAMPLE: Final = BUCKETS_MAX // SAMPLES_MAX
 _HISTOGRAM: Final = 2
 
 
-@dataclass(slots=True)
-class Rows:
-    """Rows in the order in which they came."""
+def parts(samples: Samples, histograms: Histograms) -> Iterator[Part]:
+    """Cut rows so that each part fits into a frame; there is always one.
 
-    samples: list[Samples] = field(default_factory=list)
-    histograms: list[Histograms] = field(default_factory=list)
-
-    def add(self, rows: Samples | Histograms) -> None:
-        """Put rows behind those that wait."""
-        if isinstance(rows, Samples):
-            self.samples.append(rows)
-        else:
-            self.histograms.append(rows)
-
-    def parts(self) -> Iterator[Part]:
-        """Cut all rows so that each part fits into a frame; there is always one.
-
-        Frames tell how far their sender has come, so they are cut along time.
-        """
-        samples = NO_SAMPLES
-        if self.samples:
-            samples = Samples._make(map(np.concatenate, zip(*self.samples, strict=True)))
-        histograms = concatenate(self.histograms)
-        n = len(samples.time_ms)
-        weight = np.concatenate([np.full(n, _SAMPLE), _HISTOGRAM + histograms.buckets])
-        if weight.sum() <= _FULL:
-            yield Part(samples, histograms, None)
-            return
-        time_ms = np.concatenate([samples.time_ms, histograms.time_ms])
-        order = np.argsort(time_ms, kind="stable")
-        filled = np.cumsum(weight[order])
-        begin, spent = 0, 0
-        while begin < len(order):
-            end = max(begin + 1, int(np.searchsorted(filled, spent + _FULL, "right")))
-            own = order[begin:end]
-            reached_ms = int(time_ms[own[-1]]) if end < len(order) else None
-            own_histograms = histograms.pick(own[own >= n] - n)
-            yield Part(samples.pick(own[own < n]), own_histograms, reached_ms)
-            begin, spent = end, int(filled[end - 1])
+    Frames tell how far their sender has come, so they are cut along time.
+    """
+    n = len(samples.time_ms)
+    weight_of_histograms = _HISTOGRAM + histograms.buckets
+    if _SAMPLE * n + weight_of_histograms.sum() <= _FULL:
+        yield Part(samples, histograms, None)
+        return
+    weight = np.concatenate([np.full(n, _SAMPLE), weight_of_histograms])
+    time_ms = np.concatenate([samples.time_ms, histograms.time_ms])
+    order = np.argsort(time_ms, kind="stable")
+    filled = np.cumsum(weight[order])
+    begin, spent = 0, 0
+    while begin < len(order):
+        end = max(begin + 1, int(np.searchsorted(filled, spent + _FULL, "right")))
+        own = order[begin:end]
+        reached_ms = int(time_ms[own[-1]]) if end < len(order) else None
+        own_histograms = histograms.pick(own[own >= n] - n)
+        yield Part(samples.pick(own[own < n]), own_histograms, reached_ms)
+        begin, spent = end, int(filled[end - 1])

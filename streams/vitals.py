@@ -47,6 +47,18 @@ REFUSED: Final = prometheus_client.Counter(
 ACCEPTED: Final = prometheus_client.Counter(
     "watchkeep_accepted_samples", "Samples acknowledged by the gateway."
 )
+EXEMPLARS: Final = prometheus_client.Counter(
+    "watchkeep_exemplars", "Exemplars that came with samples; they are counted and not kept."
+)
+REQUESTS: Final = prometheus_client.Counter(
+    "watchkeep_remote_write_requests", "Remote-write requests answered, by status.", ["status"]
+)
+ACTIVE_SERIES: Final = prometheus_client.Gauge(
+    "watchkeep_active_series", "Series that the gateway knows."
+)
+WAITING_BYTES: Final = prometheus_client.Gauge(
+    "watchkeep_waiting_bytes", "What the gateway has taken in and not yet written."
+)
 DEAD_LETTERS: Final = prometheus_client.Counter(
     "watchkeep_dead_letters", "Records put aside.", ["topic"]
 )

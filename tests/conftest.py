@@ -17,7 +17,7 @@ import pytest
 
 import servers
 from watchkeep.schemas.settings import Broker
-from watchkeep.streams import embedded, postgres
+from watchkeep.streams import embedded, postgres, wire
 
 # Time decides nothing here: a busy machine is no reason to fail.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -68,6 +68,13 @@ def river() -> None:
     """Make sure that River is installed."""
     if importlib.util.find_spec("river") is None:
         absent("the package river")
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """Make sure that the compiled part was built."""
+    if not wire.COMPILED:
+        absent("the compiled part (it needs a C compiler when `make setup` runs)")
 
 
 @contextmanager

@@ -6,15 +6,17 @@ import pytest
 
 from inbox import Inbox
 from small_shop import small_shop
+from taking import take_body
 from watchkeep.schemas.alert import AlertState
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.settings import Settings
 from watchkeep.schemas.window import Window, decode
 from watchkeep.shop.model import Shop
 from watchkeep.shop.remote_write import metadata, requests
-from watchkeep.streams import incidents, notify, remote_write, runtime
+from watchkeep.streams import incidents, notify, runtime
+from watchkeep.streams.clocks import EventClock
 from watchkeep.streams.demo_report import incidents_of, match
-from watchkeep.streams.intake import EventClock, Intake
+from watchkeep.streams.intake import Intake
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.topics import ALERTS, ANOMALIES, DEAD_LETTERS, METRICS
@@ -30,7 +32,7 @@ async def filled(log: MemoryLog, shop: Shop) -> None:
     intake = Intake(SETTINGS.gateway, EntityRules(), EventClock())
     bodies = [metadata(shop), *(r.body for r in requests(shop, 2_000, grouped=True))]
     for body in bodies:
-        assert not intake.take(remote_write.decode(body, 2**25))
+        assert not take_body(intake, body)
         for shard, records in intake.drain().items():
             for record in records:
                 await log.send(METRICS, record, partition=shard)

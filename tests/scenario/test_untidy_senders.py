@@ -5,13 +5,14 @@ import random
 import pytest
 
 from small_shop import small_shop
+from taking import take_body
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.settings import Settings
 from watchkeep.schemas.window import Window, decode
 from watchkeep.shop.model import Shop
 from watchkeep.shop.remote_write import requests
-from watchkeep.streams import remote_write
-from watchkeep.streams.intake import EventClock, Intake
+from watchkeep.streams.clocks import EventClock
+from watchkeep.streams.intake import Intake
 from watchkeep.streams.memory import MemoryLog
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.runtime import Worker
@@ -37,7 +38,7 @@ async def untidy(shop: Shop, seed: int) -> MemoryLog:
         order.insert(i + dice.randint(1, 20), bodies[i])
     for body in order:
         gateway = dice.choice(gateways)
-        gateway.take(remote_write.decode(body, 2**25))
+        take_body(gateway, body)
         for shard, records in gateway.drain().items():
             for record in records:
                 await log.send(METRICS, record, partition=shard)

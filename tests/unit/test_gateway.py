@@ -249,7 +249,10 @@ async def test_invalid_histograms_are_told_and_the_rest_is_written(
     [
         ({}, 204),
         ({"Content-Type": "application/x-protobuf;proto=prometheus.WriteRequest"}, 204),
-        ({"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}, 415),
+        ({"Content-Type": 'application/x-protobuf; proto="prometheus.WriteRequest"'}, 204),
+        ({"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}, 400),
+        ({"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v3.Request"}, 415),
+        ({"Content-Type": "application/x-protobuf;proto"}, 415),
         ({"Content-Type": "application/json"}, 415),
         ({"Content-Encoding": "gzip"}, 415),
     ],

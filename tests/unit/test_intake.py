@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from native import STALE, native
+from taking import take
 from watchkeep.schemas.entity import EntityRules
 from watchkeep.schemas.frame import Frame, MetricKind, decode, shard_of
 from watchkeep.schemas.labels import parse
 from watchkeep.schemas.remote_write_pb2 import Histogram, WriteRequest
 from watchkeep.schemas.settings import Settings
-from watchkeep.streams.intake import EventClock, Intake
+from watchkeep.streams.clocks import EventClock
+from watchkeep.streams.intake import Intake
 from watchkeep.streams.native_histograms import BUCKETS_MAX
 
 NOW_MS = 1_772_409_600_000
@@ -52,7 +54,7 @@ def test_native_histograms_go_into_a_frame_with_samples(intake: Intake) -> None:
     message = WriteRequest()
     add(message, CART, samples=[(0, 1.0)])
     add(message, LATENCY, sent)
-    assert not intake.take(message)
+    assert not take(intake, message)
     assert intake.waiting == 4
     (frame,) = drained(intake)
     (up, latency) = frame.label_sets
@@ -77,7 +79,7 @@ def test_histograms_alone_are_heard_and_go_to_their_shards(intake: Intake) -> No
     for i in range(20):
         labels = LATENCY | {"pod": f"w{i}-0", "prometheus_replica": "ab"[i % 2]}
         add(message, labels, [native({i: 1}, time_ms=NOW_MS + i)])
-    intake.take(message)
+    take(intake, message)
     uppers = {}
     for shard, records in intake.drain().items():
         for frame in map(decode, records):
@@ -96,7 +98,7 @@ def test_what_becomes_a_native_histogram_is_told_anew(intake: Intake) -> None:
     for histograms in ([], [native({1: 1}, time_ms=NOW_MS)], [native({1: 1}, time_ms=NOW_MS + 1)]):
         message = WriteRequest()
         add(message, LATENCY, histograms, [] if histograms else [(0, 1.0)])
-        intake.take(message)
+        take(intake, message)
         (frame,) = drained(intake)
         kinds.append([labels.kind for labels in frame.label_sets])
     assert kinds == [[MetricKind.UNKNOWN], [MetricKind.HISTOGRAM], []]
@@ -106,11 +108,11 @@ def test_metadata_knows_better_what_a_histogram_is(intake: Intake) -> None:
     message = WriteRequest()
     add(message, CART, samples=[(0, 1.0)])
     message.metadata.add(type="GAUGEHISTOGRAM", metric_family_name=LATENCY["__name__"])
-    intake.take(message)
+    take(intake, message)
     drained(intake)
     message = WriteRequest()
     add(message, LATENCY, [native({1: 1}, time_ms=NOW_MS)])
-    intake.take(message)
+    take(intake, message)
     (frame,) = drained(intake)
     assert frame.label_sets[0].kind is MetricKind.GAUGE_HISTOGRAM
 
@@ -123,7 +125,7 @@ def test_no_record_is_larger_than_brokers_take(intake: Intake) -> None:
         add(message, LATENCY | {"path": "x" * 16_000, "i": str(i)}, [many])
     for i in range(12_000):
         add(message, CART | {"i": str(i)}, samples=[(i % 30, 1.0)])
-    assert not intake.take(message)
+    assert not take(intake, message)
     (records,) = intake.drain().values()
     assert max(map(len, records)) < RECORD_BYTES_MAX
     found = [decode(record) for record in records]
@@ -144,7 +146,7 @@ def test_a_label_of_a_megabyte_is_refused_and_the_rest_is_taken(intake: Intake) 
     message = WriteRequest()
     add(message, CART | {"path": "x" * 1_000_000}, samples=[(0, 1.0)])
     add(message, CART, samples=[(0, 2.0)])
-    assert intake.take(message) == {"labels of more than 16384 bytes": 1}
+    assert take(intake, message) == {"labels of more than 16384 bytes": 1}
     (frame,) = drained(intake)
     assert frame.value.tolist() == [2.0]
 
@@ -153,7 +155,7 @@ def test_replicas_of_one_pair_bear_the_pair_s_name(intake: Intake) -> None:
     message = WriteRequest()
     who = {"prometheus": "monitoring/k8s", "prometheus_replica": "prometheus-k8s-0"}
     add(message, CART | who, samples=[(0, 2.0)])
-    intake.take(message)
+    take(intake, message)
     (frame,) = drained(intake)
     assert frame.senders[0].replica == "monitoring/k8s/prometheus-k8s-0"
     assert "prometheus_replica" not in parse(frame.label_sets[0].labels)
@@ -172,7 +174,7 @@ def test_a_sample_from_the_future_moves_no_time() -> None:
     for samples in ([(-5_000, 1.0)], [(3_600_000, 1.0)], [(-2_000, 1.0), (3_600_000, 1.0)]):
         message = WriteRequest()
         add(message, CART, samples=samples)
-        assert not intake.take(message)
+        assert not take(intake, message)
         (frame,) = drained(intake)
         heard.append(frame.senders[0].newest_ms - NOW_MS)
     assert heard == [-5_000, -5_000, -2_000]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from watchkeep.schemas.frame import BUCKETS_MAX, SAMPLES_MAX
-from watchkeep.schemas.histograms import Histograms
-from watchkeep.streams.rows import Part, Rows, Samples
+from watchkeep.schemas.histograms import NO_HISTOGRAMS, Histograms
+from watchkeep.streams import rows
+from watchkeep.streams.rows import NO_SAMPLES, Part, Samples
 
 
 def samples(times: list[int]) -> Samples:
@@ -28,15 +29,12 @@ def histograms(times: list[int], own: list[int]) -> Histograms:
     )
 
 
-def parts(*rows: Samples | Histograms) -> list[Part]:
-    waiting = Rows()
-    for some in rows:
-        waiting.add(some)
-    return list(waiting.parts())
+def parts(samples: Samples = NO_SAMPLES, histograms: Histograms = NO_HISTOGRAMS) -> list[Part]:
+    return list(rows.parts(samples, histograms))
 
 
 def test_what_fits_is_one_part_in_the_order_it_came() -> None:
-    (part,) = parts(samples([5, 3]), histograms([4, 2], [3, 0]), samples([1]))
+    (part,) = parts(samples([5, 3, 1]), histograms([4, 2], [3, 0]))
     assert part.samples.time_ms.tolist() == [5, 3, 1]
     assert part.histograms.time_ms.tolist() == [4, 2]
     assert part.reached_ms is None
@@ -58,7 +56,7 @@ def test_samples_alone_fill_frames(count: int, sizes: list[int]) -> None:
 
 def test_histograms_are_cut_by_their_buckets_and_keep_them() -> None:
     times, own = list(range(40))[::-1], [i * 100 for i in range(40)]
-    cut = parts(histograms(times, own))
+    cut = parts(histograms=histograms(times, own))
     assert len(cut) > 1
     assert all(part.histograms.buckets.sum() <= BUCKETS_MAX for part in cut)
     ends = np.cumsum(own)

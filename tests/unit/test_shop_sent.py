@@ -11,19 +11,20 @@ import pyarrow.parquet
 import pytest
 
 from small_shop import small_shop
+from taking import read, take_body
 from watchkeep.schemas import frame
 from watchkeep.schemas.entity import Entity, EntityRules
 from watchkeep.schemas.errors import ConfigError
+from watchkeep.schemas.labels import parse
 from watchkeep.schemas.settings import Settings
 from watchkeep.shop import parquet
 from watchkeep.shop.batches import Batch
 from watchkeep.shop.frames import frames
 from watchkeep.shop.model import Shop
 from watchkeep.shop.remote_write import encode, requests
-from watchkeep.streams.intake import EventClock, Intake
-from watchkeep.streams.remote_write import decode
+from watchkeep.streams.clocks import EventClock
+from watchkeep.streams.intake import Intake
 
-BODY_BYTES_MAX = 2**25
 Sample = tuple[int, int, int]
 
 
@@ -37,7 +38,7 @@ def test_requests_hold_every_sample_as_it_is_and_in_order() -> None:
     sent = [request for request in requests(shop, 5_000) if request.samples]
     assert len(sent) == len(batches)
     for request, batch in zip(sent, batches, strict=True):
-        entries = decode(request.body, BODY_BYTES_MAX).timeseries
+        entries = read(request.body).timeseries
         assert request.samples == len(entries) == len(batch.value)
         for entry, series, time_ms, value in zip(
             entries, batch.series.tolist(), batch.time_ms.tolist(), batch.value, strict=True
@@ -52,7 +53,7 @@ def test_a_series_has_one_entry_where_scrapes_are_gathered() -> None:
     shop = Shop(1, 0.02)
     sent = [request for request in requests(shop, 20_000, grouped=True) if request.samples]
     for request, batch in zip(sent, shop.batches(20_000), strict=True):
-        entries = decode(request.body, BODY_BYTES_MAX).timeseries
+        entries = read(request.body).timeseries
         numbers = np.unique(batch.series).tolist()
         assert len(entries) == len(numbers) < len(batch.value) == request.samples
         for entry, number in zip(entries, numbers, strict=True):
@@ -67,7 +68,7 @@ def test_a_series_has_one_entry_where_scrapes_are_gathered() -> None:
 def test_times_of_any_length_are_sent(time_ms: int) -> None:
     shop = small_shop(1, 0.01)
     batch = Batch(np.array([3], np.int32), np.array([time_ms]), np.array([2.5]))
-    (entry,) = decode(encode(batch, shop.series), BODY_BYTES_MAX).timeseries
+    (entry,) = read(encode(batch, shop.series)).timeseries
     assert [(s.timestamp, s.value) for s in entry.samples] == [(time_ms, 2.5)]
 
 
@@ -77,10 +78,12 @@ def test_a_gateway_learns_kind_and_help_of_every_series(shop: Shop) -> None:
     kinds: dict[str, int] = {}
     told: dict[str, str] = {}
     for request in requests(shop, 5_000):
-        decoded = decode(request.body, BODY_BYTES_MAX)
+        decoded = read(request.body)
         told |= {entry.metric_family_name: entry.help for entry in decoded.metadata}
-        assert not intake.take(decoded)
-        kinds |= {dict(key)["__name__"]: s.labels.kind for key, s in intake._series.items()}
+        assert not take_body(intake, request.body)
+        kinds |= {
+            parse(known.labels)["__name__"]: known.kind for known in intake._known.labels if known
+        }
         intake.drain()
     expected = {labels["__name__"]: kind for labels, kind in shop.series}
     assert kinds == {name: expected[name] for name in kinds}
@@ -121,7 +124,7 @@ def test_frames_hold_what_the_gateway_makes_of_the_requests(shop: Shop) -> None:
     intake = Intake(Settings(clock="event").gateway, EntityRules(), EventClock())
     taken: list[tuple[int, bytes]] = []
     for request in requests(shop, 5_000):
-        assert not intake.take(decode(request.body, BODY_BYTES_MAX))
+        assert not take_body(intake, request.body)
         taken += [(shard, one) for shard, many in intake.drain().items() for one in many]
     made = [(record.shard, record.value) for record in frames(shop, 20_000)]
     assert unpacked(made) == unpacked(taken)
