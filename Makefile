@@ -18,7 +18,7 @@ $(BIN)/.done: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,plots,dev]'
 	@touch $@
 
-parts:  ## build what the tests need and no package brings: Apache Kafka, etcd, kube-apiserver
+parts:  ## build what the tests need and no package brings: Kafka, etcd, kube-apiserver, senders
 	@tests/parts/build
 
 check: setup  ## ruff, mypy strict, import-linter

@@ -5,12 +5,14 @@ etcd and the Kubernetes API server are built from their modules, the others are 
 
 import http.client
 import json
+import os
 import secrets
 import shutil
+import signal
 import ssl
 import subprocess
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
@@ -20,6 +22,7 @@ from typing import Any, ClassVar, Final
 from servers import BUILD, Server, ServerError, steady_port
 
 _BUILT: Final = {"etcd": "etcd", "kube-apiserver": "the Kubernetes API server"}
+_GO: Final = "`make parts` builds it, with Go 1.25 or newer"
 _DEBIAN: Final = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "openssl")
 _ASK_S: Final = 10.0
 
@@ -27,16 +30,22 @@ _ASK_S: Final = 10.0
 def exporters_missing() -> str:
     """Tell what is missing of the exporters and how to get it; nothing when all is there."""
     for part, title in _BUILT.items():
-        if not _built(part).exists():
-            return f"{title} (`make parts` builds it, with Go 1.24 or newer)"
+        if what := part_missing(part, title):
+            return what
     for program in _DEBIAN:
         if shutil.which(program) is None:
             return f"the program {program} (Debian has a package of that name)"
     return ""
 
 
+def part_missing(part: str, title: str) -> str:
+    """Tell that a part written in Go is not built, and how to build it; nothing when it is."""
+    return "" if built(part).exists() else f"{title} ({_GO})"
+
+
 @cache
-def _built(part: str) -> Path:
+def built(part: str) -> Path:
+    """Find the program of a part written in Go, or where it would be."""
     told = subprocess.run([BUILD, "--where", part], capture_output=True, text=True, check=True)
     return Path(told.stdout.strip()) / part
 
@@ -91,7 +100,7 @@ class Etcd(HttpServer):
     def _command(self) -> list[str]:
         client, peer = f"http://{self.address}", f"http://127.0.0.1:{self.peer_port}"
         return [
-            *(str(_built("etcd")), "--name=one", f"--data-dir={self.data}"),
+            *(str(built("etcd")), "--name=one", f"--data-dir={self.data}"),
             *(f"--listen-client-urls={client}", f"--advertise-client-urls={client}"),
             *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
             f"--initial-cluster=one={peer}",
@@ -147,7 +156,7 @@ class KubeApiserver(HttpServer):
     def _command(self) -> list[str]:
         key = self.data / "accounts.key"
         return [
-            *(str(_built("kube-apiserver")), f"--etcd-servers=http://{self.etcd}"),
+            *(str(built("kube-apiserver")), f"--etcd-servers=http://{self.etcd}"),
             *("--bind-address=127.0.0.1", f"--secure-port={self.port}", f"--cert-dir={self.data}"),
             *(f"--service-account-key-file={key}.pub", f"--service-account-signing-key-file={key}"),
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -194,24 +203,37 @@ class Prometheus(HttpServer):
 
     Attributes:
         config: its whole configuration; JSON is YAML too. Itself is added to the scraped.
+        features: what is switched on with `--enable-feature`.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
 
     name = "Prometheus"
     job = "prometheus"
 
     def _prepare(self) -> None:
         super()._prepare()
-        scraped = [*self.config["scrape_configs"], self.scrape()]
+        self._configure([*self.config["scrape_configs"], self.scrape()])
+
+    def _configure(self, scraped: Sequence[Mapping[str, Any]]) -> None:
         config = json.dumps({**self.config, "scrape_configs": scraped})
         (self.folder / "prometheus.yml").write_text(config)
 
+    def rest(self) -> None:
+        """Scrape nothing any more: it soon marks all series as ended, and has sent all it has."""
+        self._configure([])
+        os.kill(self.pid, signal.SIGHUP)
+
     def _command(self) -> list[str]:
         return [
-            *("prometheus", f"--config.file={self.folder / 'prometheus.yml'}"),
+            *(self._program(), f"--config.file={self.folder / 'prometheus.yml'}"),
             *(f"--storage.tsdb.path={self.data}", f"--web.listen-address={self.address}"),
+            *(f"--enable-feature={feature}" for feature in self.features),
         ]
+
+    def _program(self) -> str:
+        return "prometheus"
 
     def query(self, promql: str, at_ms: float) -> list[tuple[dict[str, str], float]]:
         """Ask for an instant vector: the labels and value of each of its elements.
