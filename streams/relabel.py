@@ -122,8 +122,10 @@ def _label_map(rule: RelabelRule) -> _Step:
 
     def step(labels: _Labels) -> bool:
         for name, value in labels.items():
-            if (found := regex.search(name.encode())) is not None:
-                labels.put(new_name(found), value)
+            found = regex.search(name.encode())
+            # Prometheus itself would write a label without a name, which nobody can use.
+            if found is not None and (new := new_name(found)):
+                labels.put(new, value)
         return True
 
     return step
