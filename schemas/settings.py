@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from watchkeep.schemas.entity import DEFAULT_RULES, EntityRule
+from watchkeep.schemas.relabel import RelabelRule
 from watchkeep.schemas.signal_rules import SignalRule
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -85,6 +86,11 @@ class Gateway(Section):
     replica_labels: tuple[str, ...] = Field(
         default=("prometheus_replica", "__replica__"),
         description="external labels naming one Prometheus of an HA pair; removed from the series",
+    )
+    relabel: tuple[RelabelRule, ...] = Field(
+        default=(),
+        description="[[gateway.relabel]]: what is kept and dropped, and with which labels; as "
+        "write_relabel_configs of Prometheus, one rule after the other",
     )
     linger_ms: float = Field(
         default=250.0, ge=0, le=10_000, description="longest wait for a frame to fill under load"

@@ -179,6 +179,8 @@ def _what(error: ErrorDetails) -> str:
     if error["type"] == "string_pattern_mismatch":
         return f"should be {_description(key)}, it is {error['input']!r}"
     what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] == "tuple_type":
+        what = 'should be a list, as ["a", "b"]'
     given = error["input"]
     if isinstance(given, str | int | float) and not key.startswith(("database.url", "notify.urls")):
         return f"{what}, it is {given!r}"
