@@ -84,7 +84,7 @@ class Gateway:
         taken = self._intake.take(plain, version)
         for reason, count in taken.refused.items():
             REFUSED.labels(reason).inc(count)
-        if taken.samples or taken.histograms:
+        if taken.waits:
             acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(acknowledged)
             self._filled.set()

@@ -75,12 +75,16 @@ class Taken(NamedTuple):
 
     Attributes:
         refused: how many series were not, by reason; of some a part.
+        samples, histograms, exemplars: how many its sender needn't send again: they wait to be
+            written, or are meant to be left out.
+        waits: some of it waits to be written.
     """
 
     refused: Counter[str]
-    samples: int = 0
-    histograms: int = 0
-    exemplars: int = 0
+    samples: int
+    histograms: int
+    exemplars: int
+    waits: bool
 
 
 class _Waiting(NamedTuple):
@@ -156,9 +160,7 @@ class Intake:
         refused: Counter[str] = Counter()
         slot = self._slots(columns, refused)
         fine = slot >= 0
-        readings: list[tuple[int, Reading]] = []
-        if columns.histograms:
-            readings = self._readings_of(columns, slot, fine, refused)
+        readings, gauges = self._readings_of(columns, slot, fine, refused)
         if metadata:
             self._learn_kinds(metadata, slot[fine])
         self._take_kinds(columns.kind, slot, fine)
@@ -168,8 +170,15 @@ class Intake:
                 self._known.know_kind(own, MetricKind.HISTOGRAM)
         self._hear(samples, readings)
         self._wait(samples, readings)
-        exemplars = int(columns.exemplars[fine].sum()) if columns.exemplars.any() else 0
-        return Taken(refused, len(samples.slot), len(readings), exemplars)
+        left_out = columns.slot >= 0
+        left_out &= self._known.dropped(np.maximum(columns.slot, 0))
+        return Taken(
+            refused,
+            len(samples.slot) + int(columns.samples[left_out].sum()),
+            sum(1 for row, _ in columns.histograms if left_out[row]) + len(readings) + gauges,
+            int(columns.exemplars[fine | left_out].sum()),
+            waits=bool(len(samples.slot) or readings),
+        )
 
     def _slots(self, columns: wire.Columns, refused: Counter[str]) -> Ints:
         """Tell the slots of a request's series; -1 for those that are refused."""
@@ -209,9 +218,12 @@ class Intake:
 
     def _readings_of(
         self, columns: wire.Columns, slot: Ints, fine: Flags, refused: Counter[str]
-    ) -> list[tuple[int, Reading]]:
-        """Read native histograms; a series counts once for each reason to refuse some of them."""
-        readings = []
+    ) -> tuple[list[tuple[int, Reading]], int]:
+        """Read native histograms, and count those that are gauges, which are left out.
+
+        A series counts once for each reason to refuse some of them.
+        """
+        readings, gauges = [], 0
         reasons: set[tuple[int, str]] = set()
         for row, body in columns.histograms:
             message = _message(Histogram, body)
@@ -225,8 +237,9 @@ class Intake:
                 readings.append((int(slot[row]), native_histograms.read(message)))
             except DecodeError as error:
                 reasons.add((row, str(error)))
+                gauges += str(error) == GAUGE
         refused.update(reason for _, reason in reasons)
-        return readings
+        return readings, gauges
 
     def _learn_kinds(self, metadata: list[MetricMetadata], slots: Ints) -> None:
         clusters = {cluster for cluster, _ in self._senders}

@@ -18,6 +18,7 @@ from watchkeep.schemas.labels import METRIC_NAME, canonical, series_id
 from watchkeep.schemas.remote_write_pb2 import TimeSeries
 from watchkeep.schemas.settings import Gateway
 from watchkeep.streams.metric_kinds import MetricKinds
+from watchkeep.streams.relabel import Relabel
 from watchkeep.streams.wire import LIMITS
 
 Ints = npt.NDArray[np.int64]
@@ -57,6 +58,7 @@ class KnownSeries:
     def __init__(self, settings: Gateway, rules: EntityRules) -> None:
         self._settings = settings
         self._rules = rules
+        self._relabel = Relabel(settings.relabel)
         self.kinds = MetricKinds()
         self.senders: list[Sender] = []
         self.reasons: list[str] = [""]
@@ -106,6 +108,10 @@ class KnownSeries:
             raise _RefusedError("duplicate label name")
         if "" in labels:
             raise _RefusedError("label without a name")
+        kept = self._relabel.apply(labels)
+        if kept is None:
+            raise _RefusedError(DROPPED)
+        labels = kept
         if not labels.get(METRIC_NAME):
             raise _RefusedError("no metric name")
         cluster = labels.get(self._settings.cluster_label) or "default"
@@ -142,6 +148,13 @@ class KnownSeries:
             raise _RefusedError(f"more than {_SENDERS_MAX} clusters and replicas")
         self._sender_numbers[sender] = len(self.senders)
         self.senders.append(sender)
+
+    def dropped(self, slots: Ints) -> npt.NDArray[np.bool_]:
+        """Tell which slots' series a rule drops: bool[n]."""
+        if DROPPED not in self.reasons:
+            return np.zeros(len(slots), bool)
+        why: npt.NDArray[np.bool_] = self.refused.take(slots) == self.reasons.index(DROPPED)
+        return why
 
     def _grow(self) -> None:
         for name in ("series_id", "place", "refused", "sent_ms", "seen_ms", "kind"):

@@ -39,8 +39,6 @@ WITHIN_S = 30
 ROUNDS = 5
 BOUNDS = (0.1, 1.0)
 
-not_yet_2 = pytest.mark.xfail(reason="the gateway doesn't read 2.0 yet", raises=AssertionError)
-
 
 class Held(NamedTuple):
     """What the topic of metrics holds."""
@@ -154,7 +152,7 @@ async def test_prometheus_2_sends_version_1(
     assert found.kinds()["go_goroutines"] is MetricKind.GAUGE
 
 
-@pytest.mark.parametrize("version", [VERSION_1, pytest.param(VERSION_2, marks=not_yet_2)])
+@pytest.mark.parametrize("version", [VERSION_1, VERSION_2])
 async def test_prometheus_3_sends(
     kafka_broker: Broker, short_dir: Path, need_program: Callable[[str], str], version: str
 ) -> None:
@@ -214,7 +212,7 @@ def otlp(number: int, time_ms: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("version", [VERSION_1, pytest.param(VERSION_2, marks=not_yet_2)])
+@pytest.mark.parametrize("version", [VERSION_1, VERSION_2])
 async def test_opentelemetry_sends(kafka_broker: Broker, short_dir: Path, version: str) -> None:
     """Each of its requests is answered when all of it is in the log."""
     if what := otel_missing():

@@ -15,6 +15,7 @@ from watchkeep.schemas.settings import Settings
 from watchkeep.streams.clocks import EventClock
 from watchkeep.streams.intake import Intake
 from watchkeep.streams.native_histograms import BUCKETS_MAX
+from watchkeep.streams.wire import V1
 
 NOW_MS = 1_772_409_600_000
 CART = {"__name__": "up", "namespace": "shop", "pod": "cart-0", "cluster": "c"}
@@ -178,3 +179,70 @@ def test_a_sample_from_the_future_moves_no_time() -> None:
         (frame,) = drained(intake)
         heard.append(frame.senders[0].newest_ms - NOW_MS)
     assert heard == [-5_000, -5_000, -2_000]
+
+
+def relabelling() -> Intake:
+    rules = ({"action": "drop", "source_labels": ["pod"], "regex": "cart-.*"},)
+    settings = Settings.model_validate({"clock": "event", "gateway": {"relabel": rules}})
+    return Intake(settings.gateway, EntityRules(settings.entities.rules), EventClock())
+
+
+def test_what_a_rule_drops_is_not_written_and_its_sender_has_no_reason_to_worry() -> None:
+    intake = relabelling()
+    message = WriteRequest()
+    add(message, CART, samples=[(0, 1.0), (1, 2.0)])
+    add(message, LATENCY, [native({1: 1}, time_ms=NOW_MS)])
+    for _ in range(2):
+        taken = intake.take(message.SerializeToString(), V1)
+        assert taken == ({"dropped by a rule": 2}, 2, 1, 0, False)
+        assert not drained(intake)
+    add(message, CART | {"pod": "basket-0"}, samples=[(0, 3.0)])
+    assert intake.take(message.SerializeToString(), V1)[1:] == (3, 1, 0, True)
+    (frame,) = drained(intake)
+    assert frame.value.tolist() == [3.0]
+
+
+def test_labels_that_lie_apart_are_one_label_set(intake: Intake) -> None:
+    message = WriteRequest()
+    add(message, CART, samples=[(0, 1.0)])
+    usual = message.timeseries[0].SerializeToString()
+    at = usual.index(b"\x12\x10")
+    sample, labels = usual[at:], usual[:at]
+    apart = labels[: 2 + labels[1]] + sample + labels[2 + labels[1] :]
+    for body in (usual, apart, apart):
+        assert not intake.take(b"\x0a" + bytes([len(body)]) + body, V1).refused
+    (frame,) = drained(intake)
+    assert len(frame.label_sets) == 1
+    assert frame.value.tolist() == [1.0] * 3
+    assert len(set(frame.series_id.tolist())) == 1
+
+
+def test_what_came_while_a_write_failed_is_written_with_its_labels(intake: Intake) -> None:
+    message = WriteRequest()
+    add(message, CART, samples=[(60_000, 1.0)])
+    take(intake, message)
+    drained(intake)
+    message.timeseries[0].samples[0].timestamp = NOW_MS
+    take(intake, message)
+    intake.forget()
+    (frame,) = drained(intake)
+    assert len(frame.label_sets) == 1
+    # What is to be sent again is newer than all that the log has.
+    assert frame.senders[0].newest_ms == NOW_MS
+
+
+def test_series_that_ended_are_forgotten_and_the_others_are_not(intake: Intake) -> None:
+    hour_ms = 3_600_000
+    for pod, ms in (("a", 0), ("b", 0), ("b", hour_ms + 1), ("c", hour_ms + 1)):
+        message = WriteRequest()
+        add(message, CART | {"pod": f"{pod}-0"}, samples=[(ms, 1.0)])
+        take(intake, message)
+    drained(intake)
+    assert intake.active_series == 2
+    message = WriteRequest()
+    for pod in "abc":
+        add(message, CART | {"pod": f"{pod}-0"}, samples=[(hour_ms + 2, 1.0)])
+    take(intake, message)
+    told = [parse(entry.labels)["pod"] for frame in drained(intake) for entry in frame.label_sets]
+    assert told == ["a-0"]
+    assert intake.active_series == 3
