@@ -319,6 +319,21 @@ def test_a_signal_counts_on_its_own_side_alone() -> None:
     assert above == pytest.approx(both, abs=0.7)
 
 
+def test_one_signal_beside_the_sum_pages_only_where_its_worse_side_is_known() -> None:
+    """Of two entities of ten signals one signal moves; neither sum shows much of it."""
+    bank = Bank()
+    entity = np.repeat([0, 1, 2], 10)
+    side = np.repeat(np.array([1, 0, -1], np.int8), 10)
+    bank.place(np.arange(30), entity, np.zeros(30), side=side)
+    rows = np.tile(noise(1_500, 10), 3)
+    rows[-1, [0, 10, 20]] = 60
+    decision = run(bank, rows, entity=entity)
+    above, both, below = decision.rarity[-1]
+    # What it escalates by gains nothing here, and it counts as one of ten.
+    assert above == pytest.approx(decision.alone[-1, 0] + 0.1 - 1.2 - 1, abs=0.01)
+    assert above > both > below
+
+
 def test_what_goes_the_other_way_is_ordinary_and_not_unknown() -> None:
     """What so many calm signals add is reckoned by all whose rarity is known."""
     bank = Bank()
