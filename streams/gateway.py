@@ -15,12 +15,14 @@ from typing import Final
 from aiohttp import web
 
 from watchkeep.schemas.entity import EntityRules
-from watchkeep.schemas.errors import ConfigError, LogError, RemoteWriteError
+from watchkeep.schemas.errors import LogError, RemoteWriteError
 from watchkeep.schemas.settings import Settings
+from watchkeep.streams.front_door import open_door
 from watchkeep.streams.intake import EventClock, Intake
 from watchkeep.streams.native_histograms import GAUGE
 from watchkeep.streams.ports import Clock, Sink
 from watchkeep.streams.remote_write import decode, negotiate
+from watchkeep.streams.senders import check_senders
 from watchkeep.streams.topics import METRICS
 from watchkeep.streams.vitals import ACCEPTED, REFUSED, VITALS, routes
 
@@ -56,7 +58,9 @@ class Gateway:
 
     def app(self) -> web.Application:
         """Make the HTTP application."""
-        app = web.Application(client_max_size=self._body_bytes_max)
+        app = web.Application(
+            client_max_size=self._body_bytes_max, middlewares=[check_senders(self._settings)]
+        )
         app.router.add_post("/api/v1/write", self._write)
         app.router.add_routes(routes())
         return app
@@ -177,23 +181,13 @@ async def serve(settings: Settings, sink: Sink, stop: asyncio.Event) -> None:
     """Run the gateway until told to stop; requests under way are finished.
 
     Raises:
-        ConfigError: the port is in use.
+        ConfigError: the port is in use, or a secret or certificate can't be used.
     """
     gateway = Gateway(settings, sink)
-    runner = web.AppRunner(gateway.app(), access_log=None, shutdown_timeout=2.0)
-    await runner.setup()
-    where = settings.gateway
-    try:
-        await web.TCPSite(runner, where.host, where.port).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise ConfigError(
-            f"gateway.port: can't listen on {where.host}:{where.port} ({error.strerror}); stop "
-            "what listens there, or set another gateway.host or gateway.port"
-        ) from error
-    log.info("listening on http://%s:%d/api/v1/write", where.host, where.port)
+    door = await open_door(gateway.app(), settings.gateway)
+    log.info("listening on %s/api/v1/write", settings.gateway.url)
     async with asyncio.TaskGroup() as tasks:
         writer = tasks.create_task(gateway.write())
         await stop.wait()
-        await runner.cleanup()
+        await door.close()
         writer.cancel()
