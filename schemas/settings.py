@@ -190,7 +190,7 @@ class Gateway(Section):
         default=90.0, description="a connection without a request is closed after so long"
     )
     connections_max: int = Field(
-        default=20_000,
+        default=10_000,
         ge=1,
         description="beyond it, the connection that has waited longest for a request is closed",
     )

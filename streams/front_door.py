@@ -6,11 +6,13 @@ import resource
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from watchkeep.schemas.errors import ConfigError
 from watchkeep.schemas.settings import Gateway
 from watchkeep.streams.connections import Connections
 from watchkeep.streams.tls import Certificates
+from watchkeep.streams.vitals import TURNED_AWAY
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ async def open_door(app: web.Application, settings: Gateway) -> FrontDoor:
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_quiet_log(),
         shutdown_timeout=_SHUTDOWN_S,
         keepalive_timeout=settings.idle_timeout_s,
         lingering_time=_LINGER_S,
@@ -74,6 +77,21 @@ async def open_door(app: web.Application, settings: Gateway) -> FrontDoor:
             "stop what listens there, or set another gateway.host or gateway.port"
         ) from error
     return FrontDoor(runner, listener, connections)
+
+
+def _quiet_log() -> logging.Logger:
+    """Make aiohttp's log; it would write a traceback for all nonsense that a stranger sends."""
+    http_log = log.getChild("http")
+    http_log.addFilter(_no_nonsense)  # Once only, however often it is added.
+    return http_log
+
+
+def _no_nonsense(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    nonsense = isinstance(error, HttpProcessingError)
+    if nonsense:
+        TURNED_AWAY.labels("malformed request").inc()
+    return not nonsense
 
 
 def _connections_max(settings: Gateway) -> int:
