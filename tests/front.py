@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import sys
 from collections.abc import AsyncIterator
 
@@ -78,6 +79,10 @@ def small_body() -> bytes:
 
 
 async def _serve(settings: GatewaySettings) -> None:
+    # As a shell or container starts it: with few files, and leave to have more.
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (1_024, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
     gateway = Gateway(Settings(gateway=settings), MemoryLog())
     door = await front_door.open_door(gateway.app(), settings.model_copy(update={"port": 0}))
     sys.stdout.write(f"{door.port}\n")

@@ -91,6 +91,11 @@ async def test_a_head_that_comes_in_pieces_is_read() -> None:
                 await asyncio.sleep(0.001)
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(OK)
             await reader.readexactly(2)
+        head = REQUEST[:-2].replace(b"Length: 1", b"Length: 200000")
+        writer.write(head)
+        await asyncio.sleep(0.1)
+        writer.write(b"\n" + bytes(200_000))  # Most of it is no head.
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(OK)
         writer.close()
 
 
