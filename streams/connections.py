@@ -70,7 +70,6 @@ class Connections:
 
     def wait(self, connection: "Connection") -> None:
         """Note that a connection waits for a request from now on."""
-        self._waiting.pop(connection, None)
         self._waiting[connection] = None
 
     def serve(self, connection: "Connection") -> None:
