@@ -19,9 +19,10 @@ log = logging.getLogger(__name__)
 _SHUTDOWN_S: Final = 2.0
 # So long may what is left of a refused body come, so that its sender reads why.
 _LINGER_S: Final = 5.0
-_BACKLOG: Final = 1_024
-# For the broker's connections, files, and connections that are on their way out.
-_OTHER_FILES: Final = 256
+_BACKLOG: Final = 512
+# For the broker's connections and files, and for connections on their way in and out: asyncio
+# accepts all of a backlog before any of them is counted.
+_OTHER_FILES: Final = 256 + 2 * _BACKLOG
 
 
 class FrontDoor:
@@ -101,10 +102,12 @@ def _connections_max(settings: Gateway) -> int:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        log.warning(
-            "gateway.connections_max: this system allows %d open files; %d connections are let in",
-            allowed,
-            allowed - _OTHER_FILES,
-        )
-    return max(1, allowed - _OTHER_FILES)
+    if allowed == wanted:
+        return settings.connections_max
+    found = max(allowed // 2, allowed - _OTHER_FILES)
+    log.warning(
+        "gateway.connections_max: this system allows %d open files; %d connections are let in",
+        allowed,
+        found,
+    )
+    return min(found, settings.connections_max)

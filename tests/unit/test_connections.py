@@ -7,6 +7,7 @@ import pytest
 
 from front import PATH, opened, turned_away
 from watchkeep.schemas.settings import Gateway
+from watchkeep.streams import front_door
 
 OK = b"HTTP/1.1 200"
 REQUEST = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx".encode()
@@ -145,3 +146,17 @@ async def test_who_does_not_read_its_answers_is_cut_off(monkeypatch: pytest.Monk
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(20_000_000)
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("hard", "let_in", "soft"),
+    [(1_000_000, 10_000, 11_280), (-1, 10_000, 11_280), (4_096, 2_816, 4_096), (1_024, 512, 1_024)],
+)
+def test_there_is_room_for_files_beside_the_connections(
+    monkeypatch: pytest.MonkeyPatch, hard: int, let_in: int, soft: int
+) -> None:
+    limits = [(256, hard)]
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr("resource.setrlimit", lambda _, both: limits.append(both))
+    assert front_door._connections_max(Gateway()) == let_in
+    assert limits[-1] == (soft, hard)
