@@ -47,11 +47,13 @@ class RemoteWriteError(DecodeError):
 
     Attributes:
         status: the HTTP status to answer with.
+        retry_after_s: when to try again; None where that is for the sender to know.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class LogError(WatchkeepError):

@@ -71,6 +71,91 @@ class Database(Section):
     )
 
 
+class Sender(Section):
+    """Somebody who may send, and how it proves who it is: in exactly one way.
+
+    A name that stands twice is one sender with two secrets: so they change without a gap.
+    """
+
+    name: str = Field(min_length=1, description="what metrics and logs call it")
+    bearer_token: SecretStr = Field(
+        default=SecretStr(""), description="what it sends as Authorization: Bearer"
+    )
+    bearer_token_file: str = Field(default="", description="a file that holds it, read at start")
+    user: str = Field(default="", description="its user of basic auth")
+    password: SecretStr = Field(default=SecretStr(""), description="that user's password")
+    password_file: str = Field(default="", description="a file that holds it, read at start")
+    certificate: str = Field(
+        default="",
+        description="the common name, or a DNS name or URI of its client certificate, which "
+        "gateway.tls.client_ca has signed",
+    )
+    samples_per_s: float | None = Field(
+        default=None, gt=0, description="faster ones are told to wait by 503 and Retry-After"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        tokens = _given(self.bearer_token, self.bearer_token_file)
+        passwords = _given(self.password, self.password_file)
+        if bool(tokens) + bool(self.user or passwords) + bool(self.certificate) != 1:
+            raise ValueError(
+                "it proves who it is in one way; set one of bearer_token, user with password, or "
+                "certificate"
+            )
+        if ":" in self.user:
+            raise ValueError("user has a colon, which parts it from the password; take it out")
+        if tokens > 1 or passwords > 1:
+            raise ValueError("a secret is given, and its file too; keep one of them")
+        if bool(self.user) != bool(passwords):
+            raise ValueError("user and password go together; set both")
+        return self
+
+
+def _given(secret: SecretStr, file: str) -> int:
+    return bool(secret.get_secret_value()) + bool(file)
+
+
+class Auth(Section):
+    """The one secret of all senders; where they have their own, [[gateway.senders]] instead."""
+
+    bearer_token: SecretStr = Field(
+        default=SecretStr(""), description="what senders send as Authorization: Bearer"
+    )
+    user: str = Field(default="", description="their user of basic auth")
+    password: SecretStr = Field(default=SecretStr(""), description="that user's password")
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if ":" in self.user:
+            raise ValueError("user has a colon, which parts it from the password; take it out")
+        if bool(self.user) != bool(self.password.get_secret_value()):
+            raise ValueError("user and password go together; set both")
+        return self
+
+
+class Tls(Section):
+    """HTTPS in place of HTTP. Files that are renewed are taken up by new connections."""
+
+    certificate: str = Field(
+        default="", description='PEM file, its chain included; "" for plain HTTP'
+    )
+    key: str = Field(default="", description="PEM file of the certificate's key, not encrypted")
+    client_ca: str = Field(
+        default="",
+        description="PEM file of who signs the senders' certificates; with it, and neither "
+        "senders nor auth, every certificate that it has signed may send",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key go together; set both")
+        if self.client_ca and not self.certificate:
+            raise ValueError("client_ca needs a certificate and a key of the gateway's own")
+        return self
+
+
 class Gateway(Section):
     """The remote-write receiver."""
 
@@ -117,6 +202,42 @@ class Gateway(Section):
     refresh_s: Seconds = Field(
         default=600.0, le=600.0, description="label sets are sent again after so long"
     )
+    request_timeout_s: Seconds = Field(
+        default=30.0, description="a request must have come whole after so long"
+    )
+    idle_timeout_s: Seconds = Field(
+        default=90.0, description="a connection without a request is closed after so long"
+    )
+    connections_max: int = Field(
+        default=10_000,
+        ge=1,
+        description="beyond it, the connection that has waited longest for a request is closed",
+    )
+    bodies_max_mb: float = Field(
+        default=256.0, gt=0, description="all requests at once; what exceeds it is told to wait"
+    )
+    senders: tuple[Sender, ...] = Field(
+        default=(), description="[[gateway.senders]]: who may send; everyone where none is set"
+    )
+    auth: Auth = Auth()
+    tls: Tls = Tls()
+
+    @property
+    def url(self) -> str:
+        """Tell where it listens."""
+        return f"http{'s' if self.tls.certificate else ''}://{self.host}:{self.port}"
+
+    @model_validator(mode="after")
+    def _senders_fit(self) -> Self:
+        if any(sender.certificate for sender in self.senders) and not self.tls.client_ca:
+            raise ValueError("a sender by certificate needs tls.client_ca; set who signs them")
+        rates: dict[str, float | None] = {}
+        for sender in self.senders:
+            if rates.setdefault(sender.name, sender.samples_per_s) != sender.samples_per_s:
+                raise ValueError(f"senders: {sender.name!r} has two different samples_per_s")
+        if self.bodies_max_mb < self.max_body_mb:
+            raise ValueError("bodies_max_mb is less than max_body_mb; one request must fit")
+        return self
 
 
 class Entities(Section):

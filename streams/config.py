@@ -28,6 +28,8 @@ _NO_SETTINGS: Final = (CONFIG_VARIABLE, RUNNING_VARIABLE, "WATCHKEEP_TEST_", "WA
 _LISTS: Final = frozenset(
     {"notify.urls", "gateway.replica_labels", "gateway.pair_labels", "detect.river.signals"}
 )
+# Wrong values of these keys are not repeated, nor those of keys within them.
+_SECRETS: Final = ("database.url", "notify.urls", "gateway.auth", "gateway.senders")
 
 Values = dict[str, Any]
 
@@ -182,7 +184,7 @@ def _what(error: ErrorDetails) -> str:
     if error["type"] == "tuple_type":
         what = 'should be a list, as ["a", "b"]'
     given = error["input"]
-    if isinstance(given, str | int | float) and not key.startswith(("database.url", "notify.urls")):
+    if isinstance(given, str | int | float) and not key.startswith(_SECRETS):
         return f"{what}, it is {given!r}"
     return what
 

@@ -153,7 +153,7 @@ async def of_store(opened: CatalogueStore, settings: Settings, clock: Clock) -> 
 
 
 def _address(settings: Settings) -> str:
-    return f"http://{settings.gateway.host}:{settings.gateway.port}/api/v1/write"
+    return f"{settings.gateway.url}/api/v1/write"
 
 
 def of_senders(

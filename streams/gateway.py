@@ -7,18 +7,20 @@ waited for it. While a write is under way the next one fills, so frames grow wit
 import asyncio
 import contextlib
 import logging
-import random
 from typing import Final
 
 from aiohttp import web
 
 from watchkeep.schemas.entity import EntityRules
-from watchkeep.schemas.errors import ConfigError, LogError, RemoteWriteError
+from watchkeep.schemas.errors import LogError, RemoteWriteError
 from watchkeep.schemas.settings import Settings
+from watchkeep.streams.bodies import BodyBudget, Share, read_body
 from watchkeep.streams.clocks import EventClock, WallClock
+from watchkeep.streams.front_door import open_door
 from watchkeep.streams.intake import QUIET, Intake, Taken
 from watchkeep.streams.ports import Clock, Sink
-from watchkeep.streams.remote_write import decompress, negotiate, written
+from watchkeep.streams.remote_write import decompress, decompressed_size, negotiate, written
+from watchkeep.streams.senders import charge, check_senders, retry_after_s
 from watchkeep.streams.topics import METRICS
 from watchkeep.streams.vitals import (
     ACCEPTED,
@@ -39,6 +41,8 @@ _LOG_GONE: Final = "the log can't be reached"
 # At this rate a full linger is worth its delay: 64 shards then get 200 samples each.
 _LINGER_FULL_RATE: Final = 50_000
 # Frames of 64 shards are large enough then, and to wait longer would only delay.
+# The log is seldom back sooner.
+_RETRY_S: Final = 3.0
 _ENOUGH: Final = 64 * 4_096
 
 
@@ -53,6 +57,7 @@ class Gateway:
         self._intake = Intake(settings.gateway, rules, clock)
         self._body_bytes_max = round(settings.gateway.max_body_mb * 1024 * 1024)
         self._waiting_bytes_max = round(settings.gateway.waiting_mb * 1024 * 1024)
+        self._bodies = BodyBudget(round(settings.gateway.bodies_max_mb * 1024 * 1024))
         self._filled = asyncio.Event()
         self._enough = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -60,7 +65,9 @@ class Gateway:
 
     def app(self) -> web.Application:
         """Make the HTTP application."""
-        app = web.Application(client_max_size=self._body_bytes_max)
+        app = web.Application(
+            client_max_size=self._body_bytes_max, middlewares=[check_senders(self._settings)]
+        )
         app.router.add_post("/api/v1/write", self._write)
         app.router.add_routes(routes())
         return app
@@ -72,16 +79,14 @@ class Gateway:
             answer = await self._take(http, version)
         except RemoteWriteError as error:
             log.warning("refused a request from %s: %s", http.remote, error)
-            told = written(version)
-            answer = web.Response(status=error.status, headers=told, text=f"{error}\n")
+            answer = _refusal(error, version)
         REQUESTS.labels(answer.status).inc()
         return answer
 
     async def _take(self, http: web.Request, version: int) -> web.Response:
-        plain = decompress(await http.read(), self._body_bytes_max)
-        if self._intake.waiting_bytes > self._waiting_bytes_max:
-            return _later("too much waits for the log", version)
-        taken = self._intake.take(plain, version)
+        with self._bodies.share() as share:
+            taken = await self._read(http, version, share)
+        charge(http, taken.samples + taken.histograms)
         for reason, count in taken.refused.items():
             REFUSED.labels(reason).inc(count)
         if taken.waits:
@@ -93,9 +98,19 @@ class Gateway:
             try:
                 await acknowledged
             except LogError:
-                return _later("the log is out of reach", version)
+                raise _later("the log is out of reach") from None
         EXEMPLARS.inc(taken.exemplars)
         return _answer(taken, version)
+
+    async def _read(self, http: web.Request, version: int, share: Share) -> Taken:
+        """Read a request, and take it in; what it holds of the budget is free afterwards."""
+        limit = self._body_bytes_max
+        body = await read_body(http, limit, share, self._settings.request_timeout_s)
+        share.take(decompressed_size(body, limit))
+        plain = decompress(body)
+        if self._intake.waiting_bytes > self._waiting_bytes_max:
+            raise _later("too much waits for the log")
+        return self._intake.take(plain, version)
 
     async def write(self) -> None:
         """Write what waits, and the ticks, again and again; runs as long as the gateway.
@@ -180,14 +195,17 @@ def _settle(waiting: list[asyncio.Future[None]], error: LogError | None) -> None
             acknowledged.set_exception(error)
 
 
-def _later(why: str, version: int) -> web.Response:
+def _later(why: str) -> RemoteWriteError:
     """Have a sender send again; 429 would make Prometheus drop the data."""
-    retry_s = random.randint(2, 8)  # noqa: S311 - It spreads the senders' retries.
-    return web.Response(
-        status=503,
-        headers={"Retry-After": str(retry_s), **written(version)},
-        text=f"{why}; nothing was taken, send it again\n",
-    )
+    words = f"{why}; nothing was taken, send it again"
+    return RemoteWriteError(503, words, retry_after_s(_RETRY_S))
+
+
+def _refusal(error: RemoteWriteError, version: int) -> web.Response:
+    told = written(version)
+    if error.retry_after_s is not None:
+        told["Retry-After"] = str(error.retry_after_s)
+    return web.Response(status=error.status, headers=told, text=f"{error}\n")
 
 
 def _answer(taken: Taken, version: int) -> web.Response:
@@ -202,23 +220,13 @@ async def serve(settings: Settings, sink: Sink, stop: asyncio.Event) -> None:
     """Run the gateway until told to stop; requests under way are finished.
 
     Raises:
-        ConfigError: the port is in use.
+        ConfigError: the port is in use, or a secret or certificate can't be used.
     """
     gateway = Gateway(settings, sink)
-    runner = web.AppRunner(gateway.app(), access_log=None, shutdown_timeout=2.0)
-    await runner.setup()
-    where = settings.gateway
-    try:
-        await web.TCPSite(runner, where.host, where.port).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise ConfigError(
-            f"gateway.port: can't listen on {where.host}:{where.port} ({error.strerror}); stop "
-            "what listens there, or set another gateway.host or gateway.port"
-        ) from error
-    log.info("listening on http://%s:%d/api/v1/write", where.host, where.port)
+    door = await open_door(gateway.app(), settings.gateway)
+    log.info("listening on %s/api/v1/write", settings.gateway.url)
     async with asyncio.TaskGroup() as tasks:
         writer = tasks.create_task(gateway.write())
         await stop.wait()
-        await runner.cleanup()
+        await door.close()
         writer.cancel()

@@ -43,21 +43,32 @@ def negotiate(headers: Mapping[str, str]) -> int:
     return version
 
 
-def decompress(body: bytes, bytes_max: int) -> bytes:
-    """Decompress a body.
+def decompressed_size(body: bytes, bytes_max: int) -> int:
+    """Tell how large a body is when it is decompressed, before any memory is taken for it.
 
     Args:
-        body: snappy block format.
-        bytes_max: the largest decompressed size.
+        body: snappy block format; the size that it tells is forged easily.
+        bytes_max: the largest that is allowed.
 
     Raises:
         RemoteWriteError: 413 when it is too large, 400 when it can't be read.
     """
     try:
-        # The length is forged easily, so it is checked before any memory is taken.
-        size = cramjam.snappy.decompress_raw_len(body)
-        if size > bytes_max:
-            raise RemoteWriteError(413, f"{size} bytes are more than the {bytes_max} allowed")
+        size = int(cramjam.snappy.decompress_raw_len(body))
+    except cramjam.DecompressionError as error:
+        raise RemoteWriteError(400, f"the body is no snappy block: {error}") from error
+    if size > bytes_max:
+        raise RemoteWriteError(413, f"{size} bytes are more than the {bytes_max} allowed")
+    return size
+
+
+def decompress(body: bytes) -> bytes:
+    """Decompress a body, whose size was found to be allowed.
+
+    Raises:
+        RemoteWriteError: it can't be read.
+    """
+    try:
         return bytes(cramjam.snappy.decompress_raw(body))
     except cramjam.DecompressionError as error:
         raise RemoteWriteError(400, f"the body is no snappy block: {error}") from error

@@ -244,7 +244,7 @@ def _at_signals(act: Callable[[], None]) -> None:
 
 
 def _monitors(settings: Settings) -> str:
-    gateway = f"http://{settings.gateway.host}:{settings.gateway.port}/metrics"
+    gateway = f"{settings.gateway.url}/metrics"
     if not settings.monitor.port:
         return gateway
     ports = [str(settings.monitor.port_of(name)) for name in STAGE_NAMES[1:]]
@@ -264,7 +264,7 @@ def welcome(on: Platform) -> list[str]:
     if url in embedded_ones:
         database = f"{running.folder(settings) / 'postgres'} (embedded)"
     return [
-        f"remote write  http://{settings.gateway.host}:{settings.gateway.port}/api/v1/write",
+        f"remote write  {settings.gateway.url}/api/v1/write",
         f"metrics       {_monitors(settings)}",
         f"broker        {broker}",
         f"database      {database}",

@@ -44,6 +44,12 @@ LIMITED: Final = prometheus_client.Gauge(
 REFUSED: Final = prometheus_client.Counter(
     "watchkeep_refused_series", "Series refused by the gateway.", ["reason"]
 )
+TURNED_AWAY: Final = prometheus_client.Counter(
+    "watchkeep_turned_away", "Requests and connections that the gateway didn't let in.", ["reason"]
+)
+CONNECTIONS: Final = prometheus_client.Gauge(
+    "watchkeep_connections", "Open connections of the gateway."
+)
 ACCEPTED: Final = prometheus_client.Counter(
     "watchkeep_accepted_samples", "Samples acknowledged by the gateway."
 )

@@ -7,8 +7,6 @@ from watchkeep.streams.intake import Intake
 from watchkeep.streams.remote_write import decompress
 from watchkeep.streams.wire import V1
 
-BODY_BYTES_MAX = 2**25
-
 
 def take(intake: Intake, message: WriteRequest) -> Counter[str]:
     """Have a message taken in: how many series were refused, by reason."""
@@ -17,9 +15,9 @@ def take(intake: Intake, message: WriteRequest) -> Counter[str]:
 
 def take_body(intake: Intake, body: bytes) -> Counter[str]:
     """Have a body taken in as it is sent."""
-    return intake.take(decompress(body, BODY_BYTES_MAX), V1).refused
+    return intake.take(decompress(body), V1).refused
 
 
 def read(body: bytes) -> WriteRequest:
     """Read a body as it is sent."""
-    return WriteRequest.FromString(decompress(body, BODY_BYTES_MAX))
+    return WriteRequest.FromString(decompress(body))
