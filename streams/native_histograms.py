@@ -4,6 +4,7 @@ https://prometheus.io/docs/specs/native_histograms/. Bucket i of schema s ends a
 and begins where the one before it ends; a schema is twice as fine as the one below it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -98,9 +99,12 @@ def read(message: Histogram) -> Reading:
             buckets = _exponential(message, below, above)
         else:
             raise DecodeError("native histogram of an unknown schema")
-        # The count may be larger: what is not a number is counted and in no bucket.
-        if buckets.value.sum() - count > count * _ROUNDING:
+        left = count - buckets.value.sum()
+        if left < -count * _ROUNDING:
             raise DecodeError("native histogram with more in its buckets than its count")
+        # What is not a number is counted, is in no bucket, and makes the sum be none.
+        if not is_float and left > count * _ROUNDING and not math.isnan(message.sum):
+            raise DecodeError("native histogram with less in its buckets than its count")
     return Reading(message.timestamp, count, message.sum, buckets)
 
 

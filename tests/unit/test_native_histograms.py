@@ -159,6 +159,9 @@ def test_a_sum_may_be_any_number(value: float) -> None:
 
 def test_what_is_no_number_is_counted_in_no_bucket() -> None:
     message = altered(native({1: 1}), lambda message: setattr(message, "count_int", 3))
+    with pytest.raises(DecodeError, match="less in its buckets than its count"):
+        read(message)
+    message.sum = math.nan
     assert (read(message).count, buckets(message)) == (3, [(1, 2, 1)])
 
 
