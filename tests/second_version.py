@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from watchkeep.schemas.remote_write_pb2 import TimeSeries
+from watchkeep.schemas.remote_write_pb2 import Label, Sample, TimeSeries
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -67,12 +67,10 @@ def encode_v1(draft: Draft) -> bytes:
     """Write a request of version 1.0."""
     parts = []
     for one in draft:
-        series = TimeSeries()
-        for name, value in one.labels:
-            # Senders leave an empty text out, or write it; both readers must do with both.
-            series.labels.add(name=name, value=value)
-        for time_ms, value in one.samples:
-            series.samples.add(timestamp=time_ms, value=value)
+        # Senders leave an empty text out, or write it; both readers must do with both.
+        labels = [Label(name=name, value=value) for name, value in one.labels]
+        samples = [Sample(timestamp=time_ms, value=value) for time_ms, value in one.samples]
+        series = TimeSeries(labels=labels, samples=samples)
         exemplars = b"\x1a\x00" * one.exemplars
         histograms = b"".join(_bytes(4, message) for message in one.histograms)
         parts.append(_bytes(1, series.SerializeToString() + exemplars + histograms))

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from watchkeep.streams.gateway import WallClock
+from watchkeep.streams.clocks import WallClock
 from watchkeep.streams.memory_store import MemoryStore
 from watchkeep.streams.store import PgStore, migrate, open_store
 
