@@ -38,7 +38,7 @@ demo: setup  ## a simulated shop with faults through the whole running system
 chaos: setup  ## disturb the system on real servers at random points, and see that nothing is lost
 	@PYTHONPATH=tests:benchmarks $(BIN)/python -m chaos $(ARGS)
 
-bench-%: setup  ## a benchmark: bench-snapshot, bench-outage, bench-shop, bench-shop-quality, bench-rules, bench-exporters, bench-rest, bench-detectors, bench-bank, bench-nab, bench-kpi, bench-smd
+bench-%: setup  ## a benchmark: bench-gateway, bench-snapshot, bench-outage, bench-shop, bench-shop-quality, bench-rules, bench-exporters, bench-rest, bench-detectors, bench-bank, bench-nab, bench-kpi, bench-smd
 	@PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/bench_$(subst -,_,$*).py $(ARGS)
 
 format: setup  ## let ruff mend what it can
