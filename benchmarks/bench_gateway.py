@@ -34,13 +34,12 @@ from watchkeep.streams.child import die_with_parent
 from watchkeep.streams.topics import specs
 from watchkeep.streams.wire import V1, V2, Reader
 from watchkeep.streams.wire_plain import PlainReader
-from write_load import ENCODE, HEADERS, bodies_of, draft, keep_sending
+from write_load import ENCODE, HEADERS, answers, bodies_of, draft, keep_sending
 
 _SERIES: Final = 500
 _ROUNDS: Final = 15
 _TURN_S: Final = 0.05
 _BODIES: Final = 80
-_START_S: Final = 30.0
 _BASELINE: Final = {V1: protobuf_baseline.read_v1, V2: protobuf_baseline.read_v2}
 
 console = Console(stderr=True, highlight=False)
@@ -109,18 +108,6 @@ def _gateway(folder: Path, broker: str, port: int) -> Iterator[psutil.Process]:
         child.wait(30)
 
 
-async def _answers(port: int) -> None:
-    async with asyncio.timeout(_START_S):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.1)
-                continue
-            writer.close()
-            return
-
-
 async def measure_gateway(
     folder: Path, version: int, series: int, options: argparse.Namespace
 ) -> dict[str, float]:
@@ -129,7 +116,7 @@ async def measure_gateway(
         await kafka.create_topics(broker.address, specs())
         port = steady_port()
         with _gateway(folder, broker.address, port) as process:
-            await _answers(port)
+            await answers(port)
             url = f"http://127.0.0.1:{port}/api/v1/write"
             bodies = bodies_of(version, _BODIES, series, round(time.time() * 1000))
             load = {"samples": series, "connections": options.connections}

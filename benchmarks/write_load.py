@@ -21,6 +21,7 @@ HEADERS: Final = {
     },
 }
 ENCODE: Final = {V1: encode_v1, V2: encode_v2}
+_START_S: Final = 60.0
 _SCRAPE_MS: Final = 15_000
 # A pod of the fleet shows so many series; each service here has one pod.
 _SHOWN: Final = 430
@@ -39,6 +40,19 @@ def draft(series: int, samples: int, begin_ms: int, first: int = 0) -> list[Draf
         )
         drafts.append(DraftSeries(tuple(sorted(labels.items())), values))
     return drafts
+
+
+async def answers(port: int) -> None:
+    """Wait until somebody listens."""
+    async with asyncio.timeout(_START_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.1)
+                continue
+            writer.close()
+            return
 
 
 class Sent(NamedTuple):
