@@ -36,8 +36,6 @@ from watchkeep.streams.known_series import (
     TOO_LARGE,
     KnownSeries,
     Sender,
-    sender_of_place,
-    shard_of_place,
 )
 from watchkeep.streams.metric_kinds import kind_of
 from watchkeep.streams.native_histograms import GAUGE, Reading
@@ -244,7 +242,7 @@ class Intake:
     def _learn_kinds(self, metadata: list[MetricMetadata], slots: Ints) -> None:
         clusters = {cluster for cluster, _ in self._senders}
         places = np.unique(self._known.place.take(slots))
-        clusters |= {self._known.senders[sender_of_place(p)][0] for p in places.tolist()}
+        clusters |= {self._known.places[place][1][0] for place in places.tolist()}
         self._known.know_kinds(self._known.kinds.learn(metadata, clusters or {"default"}))
 
     def _take_kinds(self, kind: Ints, slot: Ints, fine: Flags) -> None:
@@ -278,16 +276,17 @@ class Intake:
         if time_ms.max() > latest_ms:
             # A sample from the future is refused later; it must not close the cells of all others.
             time_ms = np.where(time_ms > latest_ms, 0, time_ms)
-        sender = sender_of_place(place)
-        first = int(sender[0])
-        numbers = [first] if (sender == first).all() else np.unique(sender).tolist()
-        for number in numbers:
-            own = time_ms if len(numbers) == 1 else time_ms[sender == number]
-            self._hear_one(self._known.senders[number], int(own.max()), now_ms, latest_ms)
+        newest_ms = np.full(len(self._known.places), np.iinfo(np.int64).min)
+        np.maximum.at(newest_ms, place.astype(np.intp), time_ms)
+        heard: dict[Sender, int] = {}
+        for number in np.flatnonzero(np.bincount(place)).tolist():
+            _, sender = self._known.places[number]
+            heard[sender] = max(heard.get(sender, 0), int(newest_ms[number]))
+        for sender, own_ms in heard.items():
+            self._hear_one(sender, own_ms, now_ms, latest_ms)
 
     def _hear_one(self, sender: Sender, time_ms: int, now_ms: int, latest_ms: int) -> None:
         known = self._senders.get(sender)
-        time_ms = max(time_ms, 0)
         newest_ms = max(time_ms, known.newest_ms) if known else time_ms or latest_ms
         self._senders[sender] = SenderTime(*sender, newest_ms, now_ms)
 
@@ -310,7 +309,7 @@ class Intake:
         self._samples, self._readings = [], []
         self.waiting = self.waiting_bytes = 0
         for place, (own, histograms) in self._by_place(samples, readings).items():
-            shard, sender = shard_of_place(place), self._known.senders[sender_of_place(place)]
+            shard, sender = self._known.places[place]
             rows = np.append(own.slot, [slot for slot, _ in histograms]).astype(np.int64)
             label_sets = self._due(rows)
             made = Samples(self._known.series_id.take(own.slot), own.time_ms, own.value)
@@ -328,13 +327,14 @@ class Intake:
         parted: dict[int, tuple[_Waiting, list[tuple[int, Reading]]]] = {}
         if samples:
             whole = _Waiting._make(map(np.concatenate, zip(*samples, strict=True)))
-            places, which = np.unique(self._known.place.take(whole.slot), return_inverse=True)
+            where = self._known.place.take(whole.slot)
             # Small numbers are sorted by their digits, which is fast and stable.
-            order = np.argsort(which.astype(np.uint16), kind="stable")
-            ends = np.cumsum(np.bincount(which))
-            whole = whole.pick(order)
-            for place, begin, end in zip(places.tolist(), [0, *ends], ends, strict=False):
-                parted[place] = whole.pick(slice(begin, end)), []
+            whole = whole.pick(np.argsort(where, kind="stable"))
+            begin = 0
+            for place, count in enumerate(np.bincount(where).tolist()):
+                if count:
+                    parted[place] = whole.pick(slice(begin, begin + count)), []
+                    begin += count
         for slot, reading in readings:
             place = int(self._known.place[slot])
             parted.setdefault(place, (_NOTHING, []))[1].append((slot, reading))

@@ -6,7 +6,7 @@ is refused is known as such, so that it is looked at once.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final, overload
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -44,14 +44,14 @@ class KnownSeries:
 
     Attributes:
         series_id: uint64, by slot.
-        place: int64, by slot: its shard, and its sender's number, as `shard_of_place` and
-            `sender_of_place` read them.
+        place: uint16, by slot: the number of its shard and sender; what is of one place goes into
+            one frame.
         refused: uint8, by slot: why it is refused, the number of one of `reasons`.
         sent_ms: int64, by slot: when the log was last told its label set.
         seen_ms: int64, by slot: when it last had a sample.
         kind: uint8, by slot, its MetricKind.
         labels: what the log is told of it; None for refused ones.
-        senders: by number.
+        places: by number, the shard and the sender.
         reasons: by number.
     """
 
@@ -60,12 +60,13 @@ class KnownSeries:
         self._rules = rules
         self._relabel = Relabel(settings.relabel)
         self.kinds = MetricKinds()
-        self.senders: list[Sender] = []
+        self.places: list[tuple[int, Sender]] = []
         self.reasons: list[str] = [""]
-        self._sender_numbers: dict[Sender, int] = {}
+        self._place_numbers: dict[tuple[int, Sender], int] = {}
+        self._senders: set[Sender] = set()
         self.labels: list[LabelSet | None] = []
         self.series_id = np.zeros(_FIRST, np.uint64)
-        self.place = np.zeros(_FIRST, np.int64)
+        self.place = np.zeros(_FIRST, np.uint16)
         self.refused = np.zeros(_FIRST, np.uint8)
         self.sent_ms = np.full(_FIRST, NEVER, np.int64)
         self.seen_ms = np.full(_FIRST, NEVER, np.int64)
@@ -95,7 +96,7 @@ class KnownSeries:
         self.labels.append(labels)
         self.refused[slot] = FINE
         self.series_id[slot], self.kind[slot] = labels.series_id, labels.kind
-        self.place[slot] = place_of(shard_of(labels.entity), self._sender_numbers[sender])
+        self.place[slot] = self._place_number((shard_of(labels.entity), sender))
         self.sent_ms[slot] = self.seen_ms[slot] = NEVER
 
     def _read(self, text: bytes) -> tuple[LabelSet, Sender]:
@@ -142,12 +143,15 @@ class KnownSeries:
         return self.reasons.index(words)
 
     def _know_sender(self, sender: Sender) -> None:
-        if sender in self._sender_numbers:
-            return
-        if len(self.senders) >= _SENDERS_MAX:
+        if sender not in self._senders and len(self._senders) >= _SENDERS_MAX:
             raise _RefusedError(f"more than {_SENDERS_MAX} clusters and replicas")
-        self._sender_numbers[sender] = len(self.senders)
-        self.senders.append(sender)
+        self._senders.add(sender)
+
+    def _place_number(self, place: tuple[int, Sender]) -> int:
+        if place not in self._place_numbers:
+            self._place_numbers[place] = len(self.places)
+            self.places.append(place)
+        return self._place_numbers[place]
 
     def dropped(self, slots: Ints) -> npt.NDArray[np.bool_]:
         """Tell which slots' series a rule drops: bool[n]."""
@@ -165,7 +169,7 @@ class KnownSeries:
         """Tell the kinds of metrics anew, after metadata of version 1.0."""
         for metric in metrics:
             for slot in self._by_metric.get(metric, ()):
-                cluster, _ = self.senders[sender_of_place(int(self.place[slot]))]
+                _, (cluster, _) = self.places[self.place[slot]]
                 self.know_kind(slot, self.kinds.of(cluster, metric))
 
     def know_kind(self, slot: int, kind: MetricKind) -> None:
@@ -195,25 +199,3 @@ class KnownSeries:
 def _honest(text: str) -> str:
     """Replace what PostgreSQL's texts can't have, and no honest label has."""
     return text.replace("\0", "\ufffd")
-
-
-_SENDER_SHIFT: Final = 8
-
-
-def place_of(shard: int, sender: int) -> int:
-    """Give the number of a shard and a sender; series of one place go into one frame."""
-    return sender << _SENDER_SHIFT | shard
-
-
-def shard_of_place(place: int) -> int:
-    """Tell its shard."""
-    return place & ((1 << _SENDER_SHIFT) - 1)
-
-
-@overload
-def sender_of_place(place: int) -> int: ...
-@overload
-def sender_of_place(place: Ints) -> Ints: ...
-def sender_of_place(place: int | Ints) -> int | Ints:
-    """Tell its sender."""
-    return place >> _SENDER_SHIFT

@@ -7,6 +7,7 @@ row of labels and nothing else when it was seen first.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -271,6 +272,14 @@ class PlainReader:
         if len(request.time_ms) >= self._limits.samples:
             raise _Wrong(TOO_MANY_SAMPLES)
         time_ms, value = 0, _NOTHING
+        begin, end = sample.begin, sample.end
+        if plain[begin : begin + 1] == b"\x09" and plain[begin + 9 : begin + 10] == b"\x10":
+            # As it usually is: a value, then a time and nothing else.
+            time_ms, at = _number(plain, begin + 10, end)
+            if at == end:
+                request.time_ms.append(time_ms - (1 << 64) if time_ms >> 63 else time_ms)
+                request.value.append(plain[begin + 1 : begin + 9])
+                return
         for found in _fields(plain, sample.begin, sample.end):
             if found.number == 1:
                 _need(found, _FIXED64)
@@ -300,16 +309,16 @@ class PlainReader:
         if plain and (not symbols or symbols[0]):
             raise _Wrong(NO_EMPTY_SYMBOL)
         # A label is a name and a value, each with its tag and length before it.
-        texts = [_number_bytes(len(symbol)) + symbol for symbol in symbols]
+        labels = _LabelTexts([_number_bytes(len(symbol)) + symbol for symbol in symbols])
         request, drawn = _Request(), 0
         for found in series:
-            drawn += self._series_v2(plain, found, texts, request)
+            drawn += self._series_v2(plain, found, labels, request)
             if drawn > self._limits.drawn_bytes:
                 raise _Wrong(TOO_MANY_LABELS)
         return request
 
     def _series_v2(
-        self, plain: bytes, series: _Field, texts: list[bytes], request: _Request
+        self, plain: bytes, series: _Field, texts: "_LabelTexts", request: _Request
     ) -> int:
         """Take in a series; return how many bytes its label set was written down with."""
         before = self._begin_series(request)
@@ -323,25 +332,36 @@ class PlainReader:
                     request.kind[-1] = _kind(plain, found)
                 else:
                     self._part(plain, found, request, (2, 4, 3).index(found.number))
-        labels, verdict = self._drawn(references, texts)
+        labels, verdict = texts.drawn(references, self._limits.label_bytes)
         self._end_series(request, labels, before, verdict)
         return len(labels)
 
-    def _drawn(self, references: list[int], texts: list[bytes]) -> tuple[bytes, int]:
-        """Write a label set down as version 1.0 has it; what is written, and what is wrong."""
+
+class _LabelTexts(dict[tuple[int, int], bytes]):
+    """Labels of a request of version 2.0, by two references, as version 1.0 writes them."""
+
+    def __init__(self, texts: list[bytes]) -> None:
+        super().__init__()
+        self._texts = texts
+
+    def __missing__(self, pair: tuple[int, int]) -> bytes:
+        name, value = pair
+        inner = b"\x0a" + self._texts[name] + b"\x12" + self._texts[value]
+        self[pair] = text = b"\x0a" + _number_bytes(len(inner)) + inner
+        return text
+
+    def drawn(self, references: list[int], bytes_max: int) -> tuple[bytes, int]:
+        """Write a label set down: what is written, and what is wrong."""
         labels = bytearray()
-        pairs = iter(references)
-        for name in pairs:
-            if name >= len(texts):
+        for name, value in zip_longest(references[::2], references[1::2]):
+            if name >= len(self._texts):
                 return bytes(labels), NO_SYMBOL
-            value = next(pairs, None)
             if value is None:
                 return bytes(labels), HALF_A_LABEL
-            if value >= len(texts):
+            if value >= len(self._texts):
                 return bytes(labels), NO_SYMBOL
-            inner = b"\x0a" + texts[name] + b"\x12" + texts[value]
-            label = b"\x0a" + _number_bytes(len(inner)) + inner
-            if len(labels) + len(label) > self._limits.label_bytes:
+            label = self[name, value]
+            if len(labels) + len(label) > bytes_max:
                 return bytes(labels), TOO_LARGE
             labels += label
         return bytes(labels), UNKNOWN
@@ -406,10 +426,21 @@ def _need(found: _Field, wire: int) -> None:
 def _references(plain: bytes, found: _Field) -> list[int]:
     if found.wire not in (_BYTES, _VARINT):
         raise _Wrong(BAD_TYPE)
-    references, at = [], found.begin
-    while at < found.end:
-        number, at = _number(plain, at, found.end)
-        references.append(number)
+    references: list[int] = []
+    value = shift = 0
+    for byte in plain[found.begin : found.end]:
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 1 << 64:
+                raise _Wrong(BAD_NUMBER)
+            references.append(value)
+            value = shift = 0
+        else:
+            shift += 7
+            if shift >= 7 * _VARINT_BYTES:
+                raise _Wrong(BAD_NUMBER)
+    if shift:
+        raise _Wrong(TRUNCATED)
     return references
 
 
