@@ -40,9 +40,11 @@ TICK_S: Final = 1.0
 _LOG_GONE: Final = "the log can't be reached"
 # At this rate a full linger is worth its delay: 64 shards then get 200 samples each.
 _LINGER_FULL_RATE: Final = 50_000
-# Frames of 64 shards are large enough then, and to wait longer would only delay.
+# A request may wait for the write under way, a tick and its own write; Prometheus waits for 30 s.
+_WRITE_S: Final = 9.0
 # The log is seldom back sooner.
 _RETRY_S: Final = 3.0
+# Frames of 64 shards are large enough then, and to wait longer would only delay.
 _ENOUGH: Final = 64 * 4_096
 
 
@@ -174,7 +176,13 @@ class Gateway:
 
     async def _send_shard(self, shard: int, records: list[bytes]) -> None:
         for record in records:
-            await self._sink.send(METRICS, record, partition=shard)
+            try:
+                async with asyncio.timeout(_WRITE_S):
+                    await self._sink.send(METRICS, record, partition=shard)
+            except TimeoutError:
+                # An idempotent producer goes on trying for as long as the broker is gone.
+                silent = f"{METRICS}/{shard} has not acknowledged for {_WRITE_S:.0f} s"
+                raise LogError(silent) from None
 
     async def _tick(self) -> None:
         """Tell every shard the time that doesn't know it."""

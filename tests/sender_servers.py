@@ -16,15 +16,23 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
+import cramjam
 from prometheus_client.parser import text_string_to_metric_families
 
 from real_servers import HttpServer, Prometheus, built, part_missing
+from servers import ServerError
+from watchkeep.schemas.remote_write_pb2 import WriteRequest
 from watchkeep.schemas.settings import Broker
 
 VERSION_1: Final = "prometheus.WriteRequest"
 VERSION_2: Final = "io.prometheus.write.v2.Request"
+REPLICA_LABEL: Final = "prometheus_replica"
 _WRITE: Final = "/api/v1/write"
 _STORAGE: Final = "prometheus_remote_storage_"
+# A remote-read request for all that there is: one query, to the end of time, `__name__ != ""`.
+_MATCHER: Final = b"\x08\x01\x12\x08__name__"
+_QUERY: Final = b"\x10" + b"\xff" * 8 + b"\x7f" + b"\x1a" + bytes([len(_MATCHER)]) + _MATCHER
+_ALL: Final = b"\x0a" + bytes([len(_QUERY)]) + _QUERY
 
 
 def prometheus3_missing() -> str:
@@ -37,15 +45,18 @@ def otel_missing() -> str:
     return part_missing("otel-exporter", "OpenTelemetry's remote-write exporter")
 
 
-def sending(url: str, scraped: Sequence[HttpServer], **remote_write: object) -> dict[str, Any]:
+def sending(
+    url: str, scraped: Sequence[HttpServer], *, cluster: str = "test", **remote_write: object
+) -> dict[str, Any]:
     """Tell Prometheus to scrape each second, and to send what it has to a URL.
 
     Args:
         url: where the receiver is.
         scraped: who is scraped beside Prometheus itself.
+        cluster: what it says where it is; two that send to one gateway are to differ.
         remote_write: further options of its remote write.
     """
-    labels = {"cluster": "test", "prometheus_replica": "a"}
+    labels = {"cluster": cluster, REPLICA_LABEL: "a"}
     return {
         "global": {"scrape_interval": "1s", "external_labels": labels},
         "scrape_configs": [server.scrape() for server in scraped],
@@ -112,6 +123,25 @@ def _storage(prometheus: Prometheus) -> dict[str, float]:
             if name.startswith(_STORAGE):
                 found[name.removeprefix(_STORAGE)] += value
     return found
+
+
+def stored(prometheus: Prometheus) -> WriteRequest:
+    """Read all that a Prometheus has scraped, with the bits of each value and the stale markers.
+
+    Its remote read gives them as its remote write would send them, external labels and all.
+    """
+    connection = prometheus.connect()
+    body = bytes(cramjam.snappy.compress_raw(_ALL))
+    connection.request("POST", "/api/v1/read", body, {"Content-Encoding": "snappy"})
+    answer = connection.getresponse()
+    read = answer.read()
+    connection.close()
+    if answer.status != HTTPStatus.OK:
+        raise ServerError(f"{prometheus.name} can't be read: {read.decode(errors='replace')}")
+    plain = bytes(cramjam.snappy.decompress_raw(read))
+    # One result stands in the answer behind a tag and its length, and has the layout of a request.
+    length = next(at for at, byte in enumerate(plain[1:], 1) if byte < 0x80)
+    return WriteRequest.FromString(plain[length + 1 :])
 
 
 @dataclass
