@@ -130,16 +130,6 @@ def _fields(plain: bytes, at: int, end: int) -> Iterator[_Field]:
         yield _Field(tag >> 3, wire, begin, at)
 
 
-def label_fields(series: bytes) -> bytes:
-    """Gather the labels of a series of version 1.0, which may lie apart; it must be whole."""
-    parts, at = [], 0
-    for found in _fields(series, 0, len(series)):
-        if found.number == 1:
-            parts.append(series[at : found.end])
-        at = found.end
-    return b"".join(parts)
-
-
 def _number_bytes(value: int) -> bytes:
     parts = bytearray()
     while value >= 0x80:
@@ -225,12 +215,15 @@ class PlainReader:
 
     def _series_v1(self, plain: bytes, series: _Field, request: _Request) -> None:
         before = self._begin_series(request)
-        labels, at = [], series.begin
+        labels, size, at = [], 0, series.begin
         for found in _fields(plain, series.begin, series.end):
             if found.number <= 4:
                 _need(found, _BYTES)
             if found.number == 1:
-                labels.append(plain[at : found.end])
+                # Of what is too large only that is kept.
+                if size <= self._limits.label_bytes:
+                    labels.append(plain[at : found.end])
+                size += found.end - at
             elif found.number <= 4:
                 self._part(plain, found, request, (2, 3, 4).index(found.number))
             at = found.end
@@ -316,7 +309,10 @@ class PlainReader:
         references: list[int] = []
         for found in _fields(plain, series.begin, series.end):
             if found.number == 1:
-                references += _references(plain, found)
+                for reference in _references(plain, found):
+                    # Far more than there is room for; the labels are too large then.
+                    if len(references) < self._limits.label_bytes:
+                        references.append(reference)
             elif found.number <= 5:
                 _need(found, _BYTES)
                 if found.number == 5:
@@ -403,14 +399,13 @@ def _need(found: _Field, wire: int) -> None:
         raise _Wrong(BAD_TYPE)
 
 
-def _references(plain: bytes, found: _Field) -> list[int]:
+def _references(plain: bytes, found: _Field) -> Iterator[int]:
     if found.wire not in (_BYTES, _VARINT):
         raise _Wrong(BAD_TYPE)
-    references, at = [], found.begin
+    at = found.begin
     while at < found.end:
         number, at = _number(plain, at, found.end)
-        references.append(number)
-    return references
+        yield number
 
 
 def _kind(plain: bytes, metadata: _Field) -> int:
