@@ -315,6 +315,39 @@ static int end_series(Reader *self, int64_t slot, int64_t begin, int64_t end, si
 
 /* ---- version 1.0 ---- */
 
+/* Ends a series whose labels lie apart: they are written down in one piece. */
+static int end_scattered(Reader *self, Span span, size_t samples)
+{
+    size_t begin = self->drawn.used, size = 0;
+    int64_t slot = UNKNOWN;
+    while (slot == UNKNOWN && span.at < span.end) {
+        const uint8_t *tag = span.at;
+        uint32_t name;
+        int wire, wrong;
+        Span inside;
+        if ((wrong = field(&span, &name, &wire, &inside)) || (wrong = skip(&span, wire)))
+            return wrong;
+        if (name != LABELS)
+            continue;
+        size += (size_t)(span.at - tag);
+        if (size > self->label_bytes_max) {
+            slot = TOO_LARGE;
+        } else {
+            if (!widen(&self->drawn, (size_t)(span.at - tag)))
+                return NO_MEMORY;
+            memcpy((char *)self->drawn.data + self->drawn.used, tag, (size_t)(span.at - tag));
+            self->drawn.used += (size_t)(span.at - tag);
+        }
+    }
+    if (slot == UNKNOWN)
+        slot = find(self, (uint8_t *)self->drawn.data + begin, size);
+    if (slot == UNKNOWN)
+        slot = SCATTERED;
+    else
+        self->drawn.used = begin;
+    return end_series(self, slot, (int64_t)begin, (int64_t)self->drawn.used, samples);
+}
+
 static int series_v1(Reader *self, Span span, const uint8_t *request)
 {
     const uint8_t *whole = span.at, *first = span.at, *behind = span.at;
@@ -344,7 +377,7 @@ static int series_v1(Reader *self, Span span, const uint8_t *request)
     if (wrong)
         return wrong;
     if (scattered)
-        return end_series(self, SCATTERED, whole - request, span.end - request, samples);
+        return end_scattered(self, (Span){whole, span.end}, samples);
     slot = TOO_LARGE;
     if ((size_t)(behind - first) <= self->label_bytes_max)
         slot = find(self, first, (size_t)(behind - first));
@@ -615,15 +648,6 @@ static PyObject *reader_read(PyObject *object, PyObject *args)
     return told;
 }
 
-static PyObject *reader_find(PyObject *object, PyObject *args)
-{
-    const uint8_t *text;
-    Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "y#", &text, &size))
-        return NULL;
-    return PyLong_FromLongLong(find((Reader *)object, text, (size_t)size));
-}
-
 static PyObject *reader_learn(PyObject *object, PyObject *args)
 {
     Reader *self = (Reader *)object;
@@ -708,7 +732,6 @@ static void reader_free(PyObject *object)
 
 static PyMethodDef methods[] = {
     {"read", reader_read, METH_VARARGS, "Take a request apart: nine columns, or what is wrong."},
-    {"find", reader_find, METH_VARARGS, "Look a label set up: its slot, or UNKNOWN."},
     {"learn", reader_learn, METH_VARARGS, "Give a label set the next slot, unless it has one."},
     {"labels", reader_labels, METH_VARARGS, "Give the label set of a slot."},
     {NULL, NULL, 0, NULL},

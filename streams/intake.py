@@ -47,9 +47,17 @@ _MINUTE_MS: Final = 60_000
 _LOOK_MS: Final = 600_000
 # Pods that are gone aren't kept much longer than their samples may be late.
 _IDLE_MS: Final = 3_600_000
-# What waits of a sample: its slot, its time and its value; of a bucket two bounds and its count.
+# What waits of a sample: its slot, its time and its value; of a bucket two bounds and its count;
+# and of a histogram the objects that hold it.
 _SAMPLE_BYTES: Final = 24
 _BUCKET_BYTES: Final = 24
+_READING_BYTES: Final = 640
+# Nobody else is answered while they are read, which takes up to a tenth of a millisecond each, and
+# a second a megabyte. The largest of batches have as many.
+_HISTOGRAMS_MAX: Final = 20_000
+_HISTOGRAM_BYTES_MAX: Final = 8 * 1024 * 1024
+# Longer names are no metric's; what is known of metrics is kept for ever.
+_FAMILY_MAX: Final = 512
 
 # What a sender does with every request, and no fault of it, doesn't make an answer a 400: that
 # would be an error in its log each time, and burn its alerts on failed samples.
@@ -154,7 +162,12 @@ class Intake:
         columns = self._reader.read(plain, version)
         if plain and version == wire.V1 and not (len(columns.slot) or columns.metadata):
             raise RemoteWriteError(400, "the body holds nothing that a write request has")
-        metadata = [_message(MetricMetadata, entry) for entry in columns.metadata]
+        _check_histograms([len(body) for _, body in columns.histograms])
+        metadata = [
+            message
+            for entry in columns.metadata
+            if len((message := _message(MetricMetadata, entry)).metric_family_name) <= _FAMILY_MAX
+        ]
         refused: Counter[str] = Counter()
         slot = self._slots(columns, refused)
         fine = slot >= 0
@@ -300,7 +313,8 @@ class Intake:
         self._readings += readings
         self.waiting += len(samples.slot) + len(readings)
         buckets = sum(len(reading.buckets.value) for _, reading in readings)
-        self.waiting_bytes += _SAMPLE_BYTES * len(samples.slot) + _BUCKET_BYTES * buckets
+        self.waiting_bytes += _SAMPLE_BYTES * len(samples.slot)
+        self.waiting_bytes += _READING_BYTES * len(readings) + _BUCKET_BYTES * buckets
 
     def drain(self) -> dict[int, list[bytes]]:
         """Take out all that waits, as the frames of each shard, in order."""
@@ -416,6 +430,20 @@ class Intake:
             tuple(label_sets),
             histograms,
         )
+
+
+def _check_histograms(sizes: list[int]) -> None:
+    """Refuse what would keep everybody else waiting.
+
+    Raises:
+        RemoteWriteError: 413.
+    """
+    if len(sizes) > _HISTOGRAMS_MAX:
+        words = f"more than {_HISTOGRAMS_MAX} native histograms are too many for a request"
+        raise RemoteWriteError(413, words)
+    if sum(sizes) > _HISTOGRAM_BYTES_MAX:
+        words = f"native histograms of more than {_HISTOGRAM_BYTES_MAX} bytes are too many"
+        raise RemoteWriteError(413, words)
 
 
 def _message(kind: type[_Message], body: bytes) -> _Message:

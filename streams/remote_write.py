@@ -79,8 +79,8 @@ def written(
 ) -> dict[str, str]:
     """Make the headers that tell a sender what was written.
 
-    Exemplars count as written: they are read and checked like the rest, and nothing here needs
-    them, while a sender that is told of none thinks that it lost some.
+    Exemplars count as written, though nothing here needs them and nobody looks into them: a sender
+    that is told of none thinks that it lost some.
     """
     if version == V1:
         return {}

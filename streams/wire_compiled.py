@@ -8,7 +8,6 @@ from watchkeep.streams._wire import Reader
 from watchkeep.streams.wire import (
     LIMITS,
     SCATTERED,
-    TOO_LARGE,
     UNKNOWN,
     V1,
     Columns,
@@ -16,7 +15,6 @@ from watchkeep.streams.wire import (
     Limits,
     refusal,
 )
-from watchkeep.streams.wire_plain import label_fields
 
 
 class CompiledReader:
@@ -42,8 +40,8 @@ class CompiledReader:
         unknown: list[tuple[int, bytes]] = []
         if len(slot) and slot.min() < 0:
             slot = slot.copy()
-            source = plain if version == V1 else drawn
-            unknown = self._unknown(slot, np.frombuffer(spans, np.int64).reshape(-1, 2), source)
+            lie = np.frombuffer(spans, np.int64).reshape(-1, 2)
+            unknown = self._unknown(slot, lie, plain if version == V1 else drawn, drawn)
         rest = np.frombuffer(others, np.int64).reshape(-1, 3).tolist()
         return Columns(
             slot,
@@ -57,18 +55,15 @@ class CompiledReader:
             [plain[begin:end] for row, begin, end in rest if row < 0],
         )
 
-    def _unknown(self, slot: Ints, spans: Ints, source: bytes) -> list[tuple[int, bytes]]:
-        """Gather the label sets that are not known; slots of those that lie apart are changed."""
+    @staticmethod
+    def _unknown(slot: Ints, spans: Ints, plain: bytes, drawn: bytes) -> list[tuple[int, bytes]]:
+        """Gather the label sets that are not known, most where they lie in the request."""
         unknown = []
         for row in np.flatnonzero((slot == UNKNOWN) | (slot == SCATTERED)).tolist():
             begin, end = spans[row].tolist()
-            labels = source[begin:end]
-            if slot[row] == SCATTERED:
-                labels = label_fields(labels)
-                too_large = len(labels) > self._limits.label_bytes
-                slot[row] = TOO_LARGE if too_large else self._reader.find(labels)
-            if slot[row] == UNKNOWN:
-                unknown.append((row, labels))
+            source = drawn if slot[row] == SCATTERED else plain
+            unknown.append((row, source[begin:end]))
+        slot[slot == SCATTERED] = UNKNOWN
         return unknown
 
     def learn(self, labels: bytes) -> int:

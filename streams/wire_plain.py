@@ -42,6 +42,7 @@ _VARINT_BYTES: Final = 10
 # A sample whose time takes six bytes, as from 2004 to 2109, with a value and with one of 0.
 _SAMPLE: Final = b"\x12\x10\x09"
 _ZERO: Final = b"\x12\x07\x10"
+_KEPT_BYTES: Final = 256
 _NOTHING: Final = bytes(8)
 _SIX: Final = np.array([1, 2**7, 2**14, 2**21, 2**28, 2**35], np.int64)
 
@@ -131,16 +132,6 @@ def _fields(plain: bytes, at: int, end: int) -> Iterator[_Field]:
         yield _Field(tag >> 3, wire, begin, at)
 
 
-def label_fields(series: bytes) -> bytes:
-    """Gather the labels of a series of version 1.0, which may lie apart; it must be whole."""
-    parts, at = [], 0
-    for found in _fields(series, 0, len(series)):
-        if found.number == 1:
-            parts.append(series[at : found.end])
-        at = found.end
-    return b"".join(parts)
-
-
 def _number_bytes(value: int) -> bytes:
     parts = bytearray()
     while value >= 0x80:
@@ -226,12 +217,15 @@ class PlainReader:
 
     def _series_v1(self, plain: bytes, series: _Field, request: _Request) -> None:
         before = self._begin_series(request)
-        labels, at = [], series.begin
+        labels, size, at = [], 0, series.begin
         for found in _fields(plain, series.begin, series.end):
             if found.number <= 4:
                 _need(found, _BYTES)
             if found.number == 1:
-                labels.append(plain[at : found.end])
+                # Of what is too large only that is kept.
+                if size <= self._limits.label_bytes:
+                    labels.append(plain[at : found.end])
+                size += found.end - at
             elif found.number <= 4:
                 self._part(plain, found, request, (2, 3, 4).index(found.number))
             at = found.end
@@ -325,7 +319,10 @@ class PlainReader:
         references: list[int] = []
         for found in _fields(plain, series.begin, series.end):
             if found.number == 1:
-                references += _references(plain, found)
+                for reference in _references(plain, found):
+                    # Far more than there is room for; the labels are too large then.
+                    if len(references) < self._limits.label_bytes:
+                        references.append(reference)
             elif found.number <= 5:
                 _need(found, _BYTES)
                 if found.number == 5:
@@ -347,7 +344,10 @@ class _LabelTexts(dict[tuple[int, int], bytes]):
     def __missing__(self, pair: tuple[int, int]) -> bytes:
         name, value = pair
         inner = b"\x0a" + self._texts[name] + b"\x12" + self._texts[value]
-        self[pair] = text = b"\x0a" + _number_bytes(len(inner)) + inner
+        text = b"\x0a" + _number_bytes(len(inner)) + inner
+        # Long ones are rare in an honest request, and could fill the memory in another.
+        if len(text) <= _KEPT_BYTES:
+            self[pair] = text
         return text
 
     def drawn(self, references: list[int], bytes_max: int) -> tuple[bytes, int]:
@@ -360,6 +360,8 @@ class _LabelTexts(dict[tuple[int, int], bytes]):
                 return bytes(labels), HALF_A_LABEL
             if value >= len(self._texts):
                 return bytes(labels), NO_SYMBOL
+            if len(self._texts[name]) + len(self._texts[value]) > bytes_max:
+                return bytes(labels), TOO_LARGE
             label = self[name, value]
             if len(labels) + len(label) > bytes_max:
                 return bytes(labels), TOO_LARGE
@@ -423,17 +425,16 @@ def _need(found: _Field, wire: int) -> None:
         raise _Wrong(BAD_TYPE)
 
 
-def _references(plain: bytes, found: _Field) -> list[int]:
+def _references(plain: bytes, found: _Field) -> Iterator[int]:
     if found.wire not in (_BYTES, _VARINT):
         raise _Wrong(BAD_TYPE)
-    references: list[int] = []
     value = shift = 0
     for byte in plain[found.begin : found.end]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             if value >= 1 << 64:
                 raise _Wrong(BAD_NUMBER)
-            references.append(value)
+            yield value
             value = shift = 0
         else:
             shift += 7
@@ -441,7 +442,6 @@ def _references(plain: bytes, found: _Field) -> list[int]:
                 raise _Wrong(BAD_NUMBER)
     if shift:
         raise _Wrong(TRUNCATED)
-    return references
 
 
 def _kind(plain: bytes, metadata: _Field) -> int:

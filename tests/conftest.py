@@ -77,6 +77,17 @@ def compiled() -> None:
         absent("the compiled part (it needs a C compiler when `make setup` runs)")
 
 
+@pytest.fixture(params=["compiled", "plain"])
+def each_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have gateways read remote write with each reader in turn."""
+    if request.param == "compiled":
+        request.getfixturevalue("compiled")
+        monkeypatch.delenv(wire.PLAIN_VARIABLE, raising=False)
+    else:
+        monkeypatch.setenv(wire.PLAIN_VARIABLE, "1")
+    assert type(wire.reader()).__name__ == f"{request.param.title()}Reader"
+
+
 @contextmanager
 def open_dir() -> Iterator[Path]:
     """Make a folder with a short name that every user may enter: Debian's database needs both."""

@@ -14,13 +14,24 @@ from watchkeep.schemas.remote_write_pb2 import Label, Sample, TimeSeries
 Labels = tuple[tuple[str, str], ...]
 
 
+class Exemplar(NamedTuple):
+    """What an exemplar of version 2.0 says."""
+
+    labels: Labels = ()
+    value: float = 0.0
+    time_ms: int = 0
+
+
 class DraftSeries(NamedTuple):
     """A series of a request.
 
     Attributes:
-        kind: a type, which only version 2.0 tells here.
-        exemplars: how many; they are empty.
+        kind: a type, which only version 2.0 tells here, as all that stands below it but histograms.
+        exemplars: how many; in version 1.0 they are empty.
         histograms: messages.
+        exemplar: what each of them says.
+        about: the texts of help and unit.
+        created_ms: when its counter began, as the third draft of version 2.0 tells it.
     """
 
     labels: Labels
@@ -28,6 +39,9 @@ class DraftSeries(NamedTuple):
     kind: int = 0
     exemplars: int = 0
     histograms: tuple[bytes, ...] = ()
+    exemplar: Exemplar = Exemplar()
+    about: tuple[str, str] = ("", "")
+    created_ms: int = 0
 
 
 Draft = list[DraftSeries]
@@ -72,41 +86,56 @@ def encode_v1(draft: Draft) -> bytes:
         samples = [Sample(timestamp=time_ms, value=value) for time_ms, value in one.samples]
         series = TimeSeries(labels=labels, samples=samples)
         exemplars = b"\x1a\x00" * one.exemplars
-        histograms = b"".join(_bytes(4, message) for message in one.histograms)
-        parts.append(_bytes(1, series.SerializeToString() + exemplars + histograms))
+        histograms = b"".join(field(4, message) for message in one.histograms)
+        parts.append(field(1, series.SerializeToString() + exemplars + histograms))
     return b"".join(parts)
 
 
 def encode_v2(draft: Draft) -> bytes:
     """Write a request of version 2.0."""
     symbols = {"": 0}
-    series = []
-    for one in draft:
-        texts = [text for label in one.labels for text in label]
-        references = [symbols.setdefault(text, len(symbols)) for text in texts]
-        packed = b"".join(_varint(reference) for reference in references)
-        body = _bytes(1, packed) if packed else b""
-        for time_ms, value in one.samples:
-            sample = (
-                b"\x09" + struct.pack("<d", value) if struct.pack("<d", value) != bytes(8) else b""
-            )
-            sample += b"\x10" + _varint(time_ms % 2**64) if time_ms else b""
-            body += _bytes(2, sample)
-        body += b"".join(_bytes(3, message) for message in one.histograms)
-        body += _bytes(4, b"") * one.exemplars
-        if one.kind:
-            body += _bytes(5, b"\x08" + _varint(one.kind))
-        series.append(_bytes(5, body))
+    series = [field(5, _series_v2(one, symbols)) for one in draft]
     if not draft:
         return b""
-    return b"".join(_bytes(4, symbol.encode()) for symbol in symbols) + b"".join(series)
+    return b"".join(field(4, symbol.encode()) for symbol in symbols) + b"".join(series)
 
 
-def _bytes(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(body)) + body
+def _series_v2(one: DraftSeries, symbols: dict[str, int]) -> bytes:
+    body = _references(one.labels, symbols)
+    for time_ms, value in one.samples:
+        body += field(2, _double(1, value) + _number(2, time_ms))
+    body += b"".join(field(3, message) for message in one.histograms)
+    told = one.exemplar
+    exemplar = _references(told.labels, symbols) + _double(2, told.value) + _number(3, told.time_ms)
+    body += field(4, exemplar) * one.exemplars
+    texts = [symbols.setdefault(text, len(symbols)) for text in one.about]
+    metadata = _number(1, one.kind) + _number(3, texts[0]) + _number(4, texts[1])
+    body += field(5, metadata) if metadata else b""
+    return body + _number(6, one.created_ms)
 
 
-def _varint(value: int) -> bytes:
+def _references(labels: Labels, symbols: dict[str, int]) -> bytes:
+    texts = [text for label in labels for text in label]
+    packed = b"".join(varint(symbols.setdefault(text, len(symbols))) for text in texts)
+    return field(1, packed) if packed else b""
+
+
+def _double(number: int, value: float) -> bytes:
+    bits = struct.pack("<d", value)
+    return varint(number << 3 | 1) + bits if bits != bytes(8) else b""
+
+
+def _number(number: int, value: int) -> bytes:
+    return varint(number << 3) + varint(value % 2**64) if value else b""
+
+
+def field(number: int, body: bytes) -> bytes:
+    """Write a field that has a length."""
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def varint(value: int) -> bytes:
+    """Write a number."""
     parts = bytearray()
     while value >= 0x80:
         parts.append(value & 0x7F | 0x80)
