@@ -87,3 +87,12 @@ def resolved(settings: Settings) -> Settings:
             ),
         }
     )
+
+
+def gateway_of(settings: Settings) -> str:
+    """Tell where the gateway of a running `up` listens, if that isn't where these settings say."""
+    path = folder(settings) / "run.json"
+    if not path.exists():
+        return ""
+    there = Settings.model_validate_json(path.read_text()).gateway.url
+    return "" if there == settings.gateway.url else there
