@@ -125,7 +125,7 @@ def _requests(answer: Answer, settings: Gateway, *, heard: bool) -> Iterator[Fin
         *_refused(refused, settings, level),
     ]
     if accepted:
-        told = f"{accepted:,} samples accepted, of {_many(status.total())}"
+        told = f"{_many(accepted, 'sample')} accepted, of {_many(status.total())}"
         yield Finding(Level.OK, STAGE, told)
     yield from reasons
     if not accepted and level not in [one.level for one in reasons]:
@@ -248,8 +248,8 @@ def _rooms(answer: Answer, settings: Gateway) -> Iterator[Finding]:
         yield Finding(Level.WARN, STAGE, f"{told}{settings.connections_max:,}", advice)
 
 
-def _many(count: int) -> str:
-    return "1 request" if count == 1 else f"{count:,} requests"
+def _many(count: int, what: str = "request") -> str:
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def write_url(settings: Gateway) -> str:
