@@ -15,7 +15,7 @@ from watchkeep.schemas.settings import Settings
 from watchkeep.streams import config, running, store
 from watchkeep.streams.doctor_ask import Answer, ask, gateway_url, stage_url
 from watchkeep.streams.doctor_detect import of_cells, of_limits, of_reasons, of_senders
-from watchkeep.streams.doctor_gateway import of_gateway, write_url
+from watchkeep.streams.doctor_gateway import elsewhere, of_gateway, write_url
 from watchkeep.streams.doctor_notify import (
     of_alerting,
     of_deliveries,
@@ -82,8 +82,10 @@ async def _examine(file: Path | None, clock: Clock) -> list[Finding]:
         except (WatchkeepError, TimeoutError) as error:
             found.append(Finding(Level.BAD, "database", f"it can't be read: {error}"))
     now_ms = clock.now_ms()
-    elsewhere = running.gateway_of(settings) if gateway.trouble else ""
-    found += of_gateway(gateway, settings.gateway, now_ms, heard=kept.heard, elsewhere=elsewhere)
+    if gateway.trouble and (other := _of_up(settings)):
+        found.append(elsewhere(gateway, other))
+        gateway = await ask(other)
+    found += of_gateway(gateway, settings.gateway, now_ms, heard=kept.heard)
     stages = of_all(dict(zip(_BEHIND, answers, strict=True)), kept.active, reports=kept.reports)
     found += [*stages["detect"], *kept.found, *of_budgets(settings.detect), *stages["incidents"]]
     if kept.alerting is not None:
@@ -104,6 +106,13 @@ async def _no_servers(settings: Settings, error: ConfigError) -> Finding:
             "the data_dir and the --config that it has"
         )
     return Finding(Level.BAD, "servers", str(error), advice)
+
+
+def _of_up(settings: Settings) -> str:
+    """Tell where the gateway of a running `up` is, if it isn't where these settings say."""
+    there = running.settings_of_up(settings)
+    url = gateway_url(there) if there else ""
+    return "" if url == gateway_url(settings) else url
 
 
 async def _ask_stage(settings: Settings, stage: str) -> Answer | None:

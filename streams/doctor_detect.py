@@ -13,6 +13,7 @@ from watchkeep.streams.lookup import Heard
 # detect counts a sender that is silent for so long as gone, and one so far behind as backlog.
 _SILENT_S: Final = 60.0
 _BEHIND_S: Final = 600.0
+_PAST_S: Final = 86_400.0
 # Cells close a little after their end, and are written in the next moments.
 _CELLS_LATE_S: Final = 300.0
 # detect tells what it watches every few minutes.
@@ -95,6 +96,8 @@ def _sender(sender: Heard, then_ms: int) -> Finding:
         return Finding(level, "senders", told, "see whether that Prometheus runs and can write")
     if behind_s > _BEHIND_S:
         advice = "it works off a backlog, and nothing pages until it is done"
+        if behind_s > _PAST_S:
+            advice += '; if its clock is right, it sends a past: clock = "event" is for that'
         return Finding(Level.WARN, "senders", told, advice)
     return Finding(Level.OK, "senders", told)
 

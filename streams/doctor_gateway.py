@@ -67,9 +67,20 @@ _CLUSTERS: Final = (
 _OTHER_REFUSED: Final = "see which sender it is: it was answered 400, and its log has the words"
 
 
-def of_gateway(
-    answer: Answer, settings: Gateway, now_ms: int, *, heard: bool, elsewhere: str = ""
-) -> list[Finding]:
+def elsewhere(answer: Answer, other: str) -> Finding:
+    """Tell that `up` runs with other settings than these.
+
+    Args:
+        answer: of where these say that the gateway is.
+        other: where that of `up` is.
+    """
+    told = f"{answer.where} is where it should be by the settings: {answer.trouble}; that of the "
+    told += f"`watchkeep up` that runs here is at {other}"
+    advice = "start `watchkeep up` again, so that it takes these settings, or ask with its own"
+    return Finding(Level.WARN, STAGE, told, advice)
+
+
+def of_gateway(answer: Answer, settings: Gateway, now_ms: int, *, heard: bool) -> list[Finding]:
     """Judge what the gateway tells.
 
     Args:
@@ -77,10 +88,9 @@ def of_gateway(
         settings: what it should run with.
         now_ms: the time.
         heard: detect hears senders now, so somebody's samples arrive.
-        elsewhere: where the gateway of a running `watchkeep up` listens, if that isn't here.
     """
     if answer.trouble:
-        return [_silent(answer, heard=heard, elsewhere=elsewhere)]
+        return [_silent(answer, heard=heard)]
     since = ""
     if start_s := answer.value("process_start_time_seconds"):
         since = f", up for {duration(max(0.0, now_ms / 1000 - start_s))}"
@@ -93,18 +103,13 @@ def of_gateway(
     return [*found, *_requests(answer, settings, heard=heard), *_rooms(answer, settings)]
 
 
-def _silent(answer: Answer, *, heard: bool, elsewhere: str) -> Finding:
+def _silent(answer: Answer, *, heard: bool) -> Finding:
     told = f"{answer.where} is where it should be by the settings: {answer.trouble}"
     if heard:
         advice = "data arrives all the same, so it runs elsewhere: ask `watchkeep doctor` there too"
         return Finding(Level.WARN, STAGE, told, advice)
     advice = "start `watchkeep up` or `watchkeep gateway`; its log tells why if it ended"
-    if elsewhere:
-        advice = (
-            f"the `watchkeep up` that runs here listens at {elsewhere}: start it again with these "
-            "settings, or ask with its own"
-        )
-    elif answer.trouble != "nothing listens there":
+    if answer.trouble != "nothing listens there":
         advice = "start the gateway again with these settings, or see what else listens there"
     return Finding(Level.BAD, STAGE, told, advice, blocks=True)
 

@@ -89,10 +89,7 @@ def resolved(settings: Settings) -> Settings:
     )
 
 
-def gateway_of(settings: Settings) -> str:
-    """Tell where the gateway of a running `up` listens, if that isn't where these settings say."""
+def settings_of_up(settings: Settings) -> Settings | None:
+    """Read what a running `up` runs with; None where there is none."""
     path = folder(settings) / "run.json"
-    if not path.exists():
-        return ""
-    there = Settings.model_validate_json(path.read_text()).gateway.url
-    return "" if there == settings.gateway.url else there
+    return Settings.model_validate_json(path.read_text()) if path.exists() else None

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from front import HEADERS, PATH, small_body
 from watchkeep.schemas.relabel import RelabelRule
 from watchkeep.schemas.settings import Auth, Gateway, Sender, Settings, Tls
 from watchkeep.streams.doctor_ask import Answer, ask, gateway_url, stage_url
-from watchkeep.streams.doctor_gateway import of_gateway, snippet, write_url
+from watchkeep.streams.doctor_gateway import elsewhere, of_gateway, snippet, write_url
 from watchkeep.streams.embedded import free_port
 from watchkeep.streams.findings import Finding, Level
 from watchkeep.streams.native_histograms import GAUGE
@@ -53,22 +53,22 @@ async def post(url: str, body: bytes, **headers: str) -> int:
         return answer.status
 
 
-def told(samples: dict[str, dict[str, float]], **values: float) -> Answer:
+def told(samples: Mapping[str, Mapping[str, float]], **values: float) -> Answer:
     """Make what a gateway tells: by metric, by its label's value; and those without a label."""
     label = {REQUESTS: "status", TURNED_AWAY: "reason", REFUSED: "reason"}
-    made = {
+    made: dict[str, list[tuple[dict[str, str], float]]] = {
         name: [({label[name]: key}, count) for key, count in counts.items()]
         for name, counts in samples.items()
     }
-    plain = {f"watchkeep_{name}": [({}, value)] for name, value in values.items()}
-    return Answer("http://g:9201", samples=made | plain)
+    for name, value in values.items():
+        made[f"watchkeep_{name}"] = [({}, value)]
+    return Answer("http://g:9201", samples=made)
 
 
 def judged(
-    answer: Answer, settings: Gateway | None = None, *, heard: bool = False, elsewhere: str = ""
+    answer: Answer, settings: Gateway | None = None, *, heard: bool = False
 ) -> list[Finding]:
-    own = settings or Gateway()
-    return of_gateway(answer, own, NOW_MS, heard=heard, elsewhere=elsewhere)
+    return of_gateway(answer, settings or Gateway(), NOW_MS, heard=heard)
 
 
 def wrong(found: list[Finding], level: Level = Level.BAD) -> list[str]:
@@ -76,7 +76,7 @@ def wrong(found: list[Finding], level: Level = Level.BAD) -> list[str]:
 
 
 async def test_nobody_has_tried_and_then_everybody_is_turned_away() -> None:
-    settings = Gateway(auth=Auth(bearer_token=TOKEN))  # type: ignore[arg-type]  # Pydantic's own.
+    settings = Gateway(auth=Auth(bearer_token=TOKEN))
     with gateway(settings) as url:
         nobody = judged(await ask(url), settings)
         assert [one.level for one in nobody] == ["ok", "bad"]
@@ -147,8 +147,7 @@ async def test_who_does_not_answer_is_told_apart() -> None:
     (found,) = judged(silent)
     assert (found.level, found.blocks) == (Level.BAD, True)
     assert "start `watchkeep up`" in found.advice
-    (found,) = judged(silent, elsewhere="http://127.0.0.1:9999")
-    assert "listens at http://127.0.0.1:9999" in found.advice
+    assert "is at http://127.0.0.1:9999" in elsewhere(silent, "http://127.0.0.1:9999").told
     (found,) = judged(silent, heard=True)
     assert found.level is Level.WARN
 
@@ -221,7 +220,7 @@ def test_metadata_alone_is_no_data_and_another_replica_may_have_it() -> None:
             ["- url: https://gw:9201/api/v1/write", "cert_file: ITS_CERTIFICATE"],
         ),
         (
-            Gateway(auth=Auth(bearer_token=TOKEN, user="all", password=TOKEN)),  # type: ignore[arg-type]  # Pydantic's own.
+            Gateway(auth=Auth(bearer_token=TOKEN, user="all", password=TOKEN)),
             ["authorization: {", "# or, as the sender is set up:", "basic_auth: {"],
         ),
     ],
