@@ -14,6 +14,7 @@ from watchkeep.schemas.settings import Settings
 from watchkeep.schemas.text import plain
 
 _ANSWER_S: Final = 5.0
+SILENCE: Final = "nothing listens there"
 _BYTES_MAX: Final = 16 * 1024 * 1024
 _NAMES: Final = "watchkeep_"
 _NO_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - Nothing is bound here.
@@ -72,14 +73,12 @@ async def ask(url: str) -> Answer:
     """Ask a stage; nothing secret is sent, so whoever answers need not prove who it is."""
     try:
         return await _ask(url)
-    except ConnectionRefusedError:
-        return Answer(url, "nothing listens there")
-    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+    except TimeoutError:
+        return Answer(url, f"no answer within {_ANSWER_S:.0f} s")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
         if isinstance(error, aiohttp.ClientConnectorError) and _refused(error):
-            return Answer(url, "nothing listens there")
+            return Answer(url, SILENCE)
         trouble = await _other_scheme(url)
-        if not trouble and isinstance(error, TimeoutError):
-            trouble = f"no answer within {_ANSWER_S:.0f} s"
         return Answer(url, trouble or f"no answer that could be read: {plain(str(error))}")
 
 

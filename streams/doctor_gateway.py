@@ -7,7 +7,7 @@ from typing import Final
 
 from watchkeep.schemas.settings import Gateway
 from watchkeep.schemas.text import duration, plain
-from watchkeep.streams.doctor_ask import Answer
+from watchkeep.streams.doctor_ask import SILENCE, Answer
 from watchkeep.streams.findings import Finding, Level
 from watchkeep.streams.intake import QUIET
 from watchkeep.streams.known_series import DROPPED
@@ -109,7 +109,7 @@ def _silent(answer: Answer, *, heard: bool) -> Finding:
         advice = "data arrives all the same, so it runs elsewhere: ask `watchkeep doctor` there too"
         return Finding(Level.WARN, STAGE, told, advice)
     advice = "start `watchkeep up` or `watchkeep gateway`; its log tells why if it ended"
-    if answer.trouble != "nothing listens there":
+    if answer.trouble != SILENCE:
         advice = "start the gateway again with these settings, or see what else listens there"
     return Finding(Level.BAD, STAGE, told, advice, blocks=True)
 

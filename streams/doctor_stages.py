@@ -8,7 +8,7 @@ from watchkeep.schemas.errors import WatchkeepError
 from watchkeep.schemas.settings import Settings
 from watchkeep.schemas.text import plain
 from watchkeep.streams import kafka, store
-from watchkeep.streams.doctor_ask import Answer
+from watchkeep.streams.doctor_ask import SILENCE, Answer
 from watchkeep.streams.findings import Finding, Level
 from watchkeep.streams.topics import DEAD_LETTERS, specs
 
@@ -46,7 +46,7 @@ async def _broker(settings: Settings) -> list[Finding]:
         return [Finding(Level.BAD, "broker", told, "`watchkeep topics apply` creates them")]
     found = [Finding(Level.OK, "broker", f"{where} answers, all {len(wanted)} topics are there")]
     if letters := await _dead_letters(where):
-        told = f"{letters:,} dead letters: records that a stage could not take were put aside"
+        told = f"{letters:,} records that a stage could not take were put aside, as dead letters"
         advice = "`watchkeep dlq list` tells why; `watchkeep dlq replay` sends them once more"
         found.append(Finding(Level.WARN, "broker", told, advice))
     return found
@@ -85,7 +85,10 @@ def of_stage(stage: str, answer: Answer | None, *, active: str | None) -> list[F
         told = f"{answer.where} is where it should tell how it does: {answer.trouble}"
     if active:
         told += f"; it runs all the same, by the database: {plain(active)}"
-        return [Finding(Level.OK, stage, told)]
+        if answer is None or answer.trouble == SILENCE:
+            return [Finding(Level.OK, stage, told)]
+        advice = "it may be busy: ask again, and if it stays so, see its log and start it again"
+        return [Finding(Level.WARN, stage, told, advice)]
     if answer is None and active is None:
         return [Finding(Level.OK, stage, told)]
     advice = f"start `watchkeep up` or `watchkeep {stage}`; its log tells why if it ended"

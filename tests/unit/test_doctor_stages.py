@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from small_catalogue import AT_MS, HOSTILE
 from watchkeep.detectors.bank import PARTS
 from watchkeep.schemas.settings import BudgetRule, Detect, Notify
-from watchkeep.streams.doctor_ask import Answer
+from watchkeep.streams.doctor_ask import SILENCE, Answer
 from watchkeep.streams.doctor_notify import (
     of_alerting,
     of_deliveries,
@@ -22,7 +22,8 @@ from watchkeep.streams.lookup import Alerting, Channel, Warmth
 from watchkeep.streams.stores import Trouble
 
 RUNS = Answer("http://d:9202")
-GONE = Answer("http://d:9202", "nothing listens there")
+BUSY = Answer("http://d:9202", "no answer within 5 s")
+GONE = Answer("http://d:9202", SILENCE)
 NOTHING = Alerting(0, 0, 0, 0, None)
 FIRED = Alerting(3, 1, 7, 0, AT_MS)
 LATER_MS = AT_MS + 600_000
@@ -44,6 +45,7 @@ def behind(records: float) -> Answer:
         (GONE, None, Level.BAD, "http://d:9202 is where it should tell"),
         (GONE, "", Level.BAD, "http://d:9202 is where it should tell"),
         (GONE, "host-7", Level.OK, "http://d:9202 is where it should tell"),
+        (BUSY, "host-7", Level.WARN, "http://d:9202 is where it should tell"),
         (None, None, Level.OK, "monitor.port is 0, so it can't be asked"),
         (None, "host-7", Level.OK, "monitor.port is 0, so it can't be asked; it runs all the same"),
         (None, "", Level.BAD, "monitor.port is 0, so it can't be asked"),
