@@ -135,8 +135,9 @@ main.add_command(inspect_one)
 def doctor(ctx: click.Context, *, as_json: bool) -> None:
     """Look through the whole way of the data, and say what is wrong and what to do.
 
-    Settings, broker, database, who sends, what is folded, which limits refuse, what is dropped.
-    The exit code is 1 when something is bad, and 0 otherwise.
+    Settings, broker, database, gateway, who sends, what is folded, refused and dropped, whether
+    signals are warm, incidents, and whom alerts reach. It ends with what is first in the way. The
+    exit code is 1 when something is bad, and 0 otherwise.
 
     \b
     Example: watchkeep doctor --json | jq 'select(.level != "ok")'
@@ -144,7 +145,8 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     from rich.console import Console
 
     from watchkeep.streams.clocks import WallClock
-    from watchkeep.streams.doctor import Level, examine, show
+    from watchkeep.streams.doctor import examine
+    from watchkeep.streams.findings import Level, show
 
     found = asyncio.run(examine(ctx.obj, WallClock()))
     show(Console(highlight=False), found, as_json=as_json)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from watchkeep.streams.catalogue import DroppedRow, FeedRow, RefusalRow
-from watchkeep.streams.stores import SignalRow
+from watchkeep.streams.stores import SignalRow, Trouble
 
 
 def by_name(watched: "Watched") -> tuple[object, ...]:
@@ -75,6 +75,53 @@ class Heard(NamedTuple):
     told_ms: int
 
 
+class Warmth(NamedTuple):
+    """How far the signals are that may page.
+
+    Attributes:
+        page: how many there are.
+        asleep: those that were constant up to now.
+        warm: those that could open a window.
+        next_s: in how much time the next one will be warm; None where that can't be told.
+    """
+
+    page: int
+    asleep: int
+    warm: int
+    next_s: int | None
+
+
+class Alerting(NamedTuple):
+    """What incidents has made of windows.
+
+    Attributes:
+        alerts: revisions of alerts, `unpublished` of them still to be written to the topic.
+        last_ms: when the last one was written; None before the first.
+    """
+
+    incidents: int
+    firing: int
+    alerts: int
+    unpublished: int
+    last_ms: int | None
+
+
+class Channel(NamedTuple):
+    """How deliveries to a receiver went.
+
+    Attributes:
+        name: the receiver's, which tells no secret.
+        works: the last one was sent; `error` says why it wasn't.
+    """
+
+    name: str
+    sent: int
+    failed: int
+    works: bool
+    error: str
+    at_ms: int
+
+
 class CatalogueStore(Protocol):
     """What is watched, for people who ask; signals that nothing feeds any more are left out."""
 
@@ -104,4 +151,32 @@ class CatalogueStore(Protocol):
 
     async def newest_cell_ms(self) -> int | None:
         """Tell the begin of the newest cell that was stored; None before the first."""
+        ...
+
+
+class DoctorStore(CatalogueStore, Protocol):
+    """What the doctor asks of the store."""
+
+    async def warmth(self, cells: int) -> Warmth:
+        """Count the signals that may page by how far they are.
+
+        Args:
+            cells: so many make a signal warm.
+        """
+        ...
+
+    async def active(self) -> dict[str, str]:
+        """Tell who holds which lease."""
+        ...
+
+    async def alerting(self) -> Alerting:
+        """Count incidents and alerts."""
+        ...
+
+    async def channels(self) -> Sequence[Channel]:
+        """Read how deliveries went, by receiver, in the order of their names."""
+        ...
+
+    async def troubles(self) -> Sequence[Trouble]:
+        """Read what the operators are still to be told, oldest first."""
         ...

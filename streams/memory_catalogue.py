@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from watchkeep.streams.catalogue import Catalogue, DroppedRow, RefusalRow, SenderRow
-from watchkeep.streams.lookup import Count, Heard, LastCell, Watched, by_name
+from watchkeep.streams.lookup import Count, Heard, LastCell, Warmth, Watched, by_name
 from watchkeep.streams.ports import Clock
 from watchkeep.streams.stores import Rollups, SignalRow
 
@@ -30,6 +30,7 @@ class MemoryCatalogue:
         self.catalogues: dict[int, Catalogue] = {}
         self._last: dict[int, LastCell] = {}
         self._told_ms: dict[int, int] = {}
+        self._cells: dict[int, set[int]] = defaultdict(set)
 
     def _note(self, batch: Rollups) -> None:
         """Take note of names and of the last cells."""
@@ -40,6 +41,7 @@ class MemoryCatalogue:
         )
         for n, signal_id in enumerate(batch.signal_id.tolist()):
             at_ms = int(batch.at_ms[n])
+            self._cells[signal_id].add(at_ms)
             if signal_id not in self._last or self._last[signal_id].at_ms <= at_ms:
                 expected, low, high, alone, rarity, threshold = map(known, columns[n].tolist())
                 self._last[signal_id] = LastCell(
@@ -128,3 +130,18 @@ class MemoryCatalogue:
     async def newest_cell_ms(self) -> int | None:
         """Tell the begin of the newest cell that was stored; None before the first."""
         return max((cell.at_ms for cell in self._last.values()), default=None)
+
+    async def warmth(self, cells: int) -> Warmth:
+        """Count the signals that may page by how far they are."""
+        paging = [one for one in self._watched() if one.signal.role == "page"]
+        awake = [one for one in paging if not one.feed.asleep]
+        learning = [one for one in awake if one.last is not None and one.last.warmup < 1]
+        left_s = [
+            (cells - len(self._cells[one.signal.signal_id])) * one.signal.step_s for one in learning
+        ]
+        return Warmth(
+            len(paging),
+            len(paging) - len(awake),
+            sum(one.last is not None and one.last.warmup >= 1 for one in awake),
+            min((seconds for seconds in left_s if seconds > 0), default=None),
+        )

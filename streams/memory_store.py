@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from watchkeep.schemas.alert import Alert, AlertState, Incident
 from watchkeep.schemas.errors import LeaseLostError, StoreAnewError
 from watchkeep.schemas.window import Window, WindowState
+from watchkeep.streams.lookup import Alerting, Channel
 from watchkeep.streams.memory import ManualClock
 from watchkeep.streams.memory_cells import MemoryCells
 from watchkeep.streams.ports import NOWHERE, Clock, Place, Step
@@ -226,6 +227,24 @@ class MemoryStore(MemoryCells):
         self._hold(lease)
         return [delivery for delivery in self.delivered if delivery.alert_id == alert_id]
 
+    async def channels(self) -> Sequence[Channel]:
+        """Read how deliveries went, by receiver; here, all of them now."""
+        found = []
+        for name in sorted({delivery.channel for delivery in self.delivered}):
+            own = [delivery for delivery in self.delivered if delivery.channel == name]
+            sent = sum(delivery.outcome == "sent" for delivery in own)
+            last = own[-1]
+            works = last.outcome == "sent"
+            now_ms = self._clock.now_ms()
+            found.append(Channel(name, sent, len(own) - sent, works, last.error, now_ms))
+        return found
+
+    async def alerting(self) -> Alerting:
+        """Count incidents and alerts; here, all of them were written now."""
+        firing = sum(one.state is AlertState.FIRING for one in self.incidents.values())
+        last_ms = self._clock.now_ms() if self.alerts else None
+        return Alerting(len(self.incidents), firing, len(self.alerts), len(self._outbox), last_ms)
+
     async def log_delivery(self, delivery: Delivery) -> None:
         """Keep the outcome of a send."""
         self.delivered.append(delivery)
@@ -251,6 +270,11 @@ class MemoryStore(MemoryCells):
         """Give it back, so that the standby needn't wait."""
         if self._is_held(lease):
             self._leases[lease.name] = (lease, self._clock.now_ms())
+
+    async def active(self) -> dict[str, str]:
+        """Tell who holds which lease."""
+        now_ms = self._clock.now_ms()
+        return {name: own.holder for name, (own, until) in self._leases.items() if until > now_ms}
 
     def _is_held(self, lease: Lease) -> bool:
         return lease.name in self._leases and self._leases[lease.name][0] == lease

@@ -87,3 +87,9 @@ def resolved(settings: Settings) -> Settings:
             ),
         }
     )
+
+
+def settings_of_up(settings: Settings) -> Settings | None:
+    """Read what a running `up` runs with; None where there is none."""
+    path = folder(settings) / "run.json"
+    return Settings.model_validate_json(path.read_text()) if path.exists() else None

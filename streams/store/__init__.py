@@ -8,6 +8,7 @@ from watchkeep.streams.store.catalogue import CatalogueTables
 from watchkeep.streams.store.connection import check, open_database, place
 from watchkeep.streams.store.curves import CurveTables
 from watchkeep.streams.store.detect import DetectTables
+from watchkeep.streams.store.doctor import DoctorTables
 from watchkeep.streams.store.incidents import IncidentTables
 from watchkeep.streams.store.inspect import InspectTables
 from watchkeep.streams.store.migrations import migrate, pending
@@ -21,6 +22,7 @@ class PgStore(
     CatalogueTables,
     CurveTables,
     DetectTables,
+    DoctorTables,
     IncidentTables,
     InspectTables,
     NotifyTables,

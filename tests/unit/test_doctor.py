@@ -9,19 +9,15 @@ from rich.console import Console
 from small_catalogue import AT_MS, CART, HOSTILE, fill
 from watchkeep.schemas.settings import Settings
 from watchkeep.streams.catalogue import RefusalRow
-from watchkeep.streams.doctor import (
+from watchkeep.streams.doctor import examine, of_store
+from watchkeep.streams.doctor_detect import (
     LIMITS,
-    Finding,
-    Level,
-    examine,
     of_cells,
     of_limits,
     of_reasons,
     of_senders,
-    of_store,
-    show,
-    verdict,
 )
+from watchkeep.streams.findings import Finding, Level, show, verdict
 from watchkeep.streams.lookup import Heard
 from watchkeep.streams.memory import ManualClock
 from watchkeep.streams.memory_store import MemoryStore
@@ -158,7 +154,8 @@ def test_reasons_are_told_with_what_to_do() -> None:
 async def test_wrong_settings_are_a_finding(tmp_path: Path) -> None:
     file = tmp_path / "w.toml"
     file.write_text("[detect]\nstep = 3\n")
-    (found,) = await examine(file, ManualClock())
+    found, last = await examine(file, ManualClock())
+    assert last.told.startswith("first in the way is settings: ")
     assert found.level is Level.BAD
     assert "detect.step: no setting has this name" in found.told
 
@@ -168,7 +165,7 @@ async def test_servers_that_do_not_answer_are_findings(tmp_path: Path) -> None:
     file.write_text(
         '[broker]\nbootstrap = "127.0.0.1:1"\n[database]\nurl = "postgresql://u:hunter2@127.0.0.1:1/x"\n'
     )
-    settings, broker, database = await examine(file, ManualClock())
+    settings, broker, database, *_ = await examine(file, ManualClock())
     assert levels([settings, broker, database]) == ["ok", "bad", "bad"]
     assert "no Kafka answers at 127.0.0.1:1" in broker.told
     assert "hunter2" not in database.told
