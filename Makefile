@@ -11,7 +11,7 @@ help:  ## list the targets
 
 setup: $(BIN)/.done  ## make .venv, where the command watchkeep is
 
-$(BIN)/.done: pyproject.toml constraints.txt
+$(BIN)/.done: pyproject.toml setup.py constraints.txt streams/_wire.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Watchkeep needs Python 3.11 or newer; name one with make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
