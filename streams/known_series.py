@@ -4,6 +4,7 @@ All of it can be forgotten at any time: it saves work, and label sets in the log
 is refused is known as such, so that it is looked at once.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final, overload
@@ -28,6 +29,8 @@ NEVER: Final = np.iinfo(np.int64).min // 2
 _REPLICA_MAX: Final = 256
 # A label that differs from series to series isn't the name of a cluster.
 _SENDERS_MAX: Final = 1_000
+# A tick names all of them, and must fit into a record.
+_SENDER_BYTES_MAX: Final = 512 * 1024
 _FIRST: Final = 1_024
 # What a series is refused for; 0 is nothing.
 FINE: Final = 0
@@ -63,6 +66,7 @@ class KnownSeries:
         self.senders: list[Sender] = []
         self.reasons: list[str] = [""]
         self._sender_numbers: dict[Sender, int] = {}
+        self._sender_bytes = 0
         self.labels: list[LabelSet | None] = []
         self.series_id = np.zeros(_FIRST, np.uint64)
         self.place = np.zeros(_FIRST, np.int64)
@@ -146,6 +150,10 @@ class KnownSeries:
             return
         if len(self.senders) >= _SENDERS_MAX:
             raise _RefusedError(f"more than {_SENDERS_MAX} clusters and replicas")
+        size = len(json.dumps(sender, ensure_ascii=False).encode())
+        if self._sender_bytes + size > _SENDER_BYTES_MAX:
+            raise _RefusedError("names of clusters and replicas are too long")
+        self._sender_bytes += size
         self._sender_numbers[sender] = len(self.senders)
         self.senders.append(sender)
 
