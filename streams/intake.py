@@ -194,8 +194,12 @@ class Intake:
     def _slots(self, columns: wire.Columns, refused: Counter[str]) -> Ints:
         """Tell the slots of a request's series; -1 for those that are refused."""
         known, slot = self._known, columns.slot
+        learned: dict[bytes, int] = {}
         for row, labels in columns.unknown:
-            slot[row] = self._learn(labels, refused)
+            # A series may come several times in a request; it is new once.
+            if learned.get(labels, -1) < 0:
+                learned[labels] = self._learn(labels, refused)
+            slot[row] = learned[labels]
         if len(slot) and slot.min() < 0:
             for code, words in _CODES.items():
                 if count := int((slot == code).sum()):

@@ -4,6 +4,7 @@ All of it can be forgotten at any time: it saves work, and label sets in the log
 is refused is known as such, so that it is looked at once.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
@@ -28,6 +29,8 @@ NEVER: Final = np.iinfo(np.int64).min // 2
 _REPLICA_MAX: Final = 256
 # A label that differs from series to series isn't the name of a cluster.
 _SENDERS_MAX: Final = 1_000
+# A tick names all of them, and must fit into a record.
+_SENDER_BYTES_MAX: Final = 512 * 1024
 _FIRST: Final = 1_024
 # What a series is refused for; 0 is nothing.
 FINE: Final = 0
@@ -64,6 +67,7 @@ class KnownSeries:
         self.reasons: list[str] = [""]
         self._place_numbers: dict[tuple[int, Sender], int] = {}
         self._senders: set[Sender] = set()
+        self._sender_bytes = 0
         self.labels: list[LabelSet | None] = []
         self.series_id = np.zeros(_FIRST, np.uint64)
         self.place = np.zeros(_FIRST, np.uint16)
@@ -143,8 +147,14 @@ class KnownSeries:
         return self.reasons.index(words)
 
     def _know_sender(self, sender: Sender) -> None:
-        if sender not in self._senders and len(self._senders) >= _SENDERS_MAX:
+        if sender in self._senders:
+            return
+        if len(self._senders) >= _SENDERS_MAX:
             raise _RefusedError(f"more than {_SENDERS_MAX} clusters and replicas")
+        size = len(json.dumps(sender, ensure_ascii=False).encode())
+        if self._sender_bytes + size > _SENDER_BYTES_MAX:
+            raise _RefusedError("names of clusters and replicas are too long")
+        self._sender_bytes += size
         self._senders.add(sender)
 
     def _place_number(self, place: tuple[int, Sender]) -> int:

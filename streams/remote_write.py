@@ -21,7 +21,7 @@ _WRITTEN: Final = "X-Prometheus-Remote-Write-{}-Written"
 def negotiate(headers: Mapping[str, str]) -> int:
     """Tell the version of a request from its type and encoding, before its body is looked at.
 
-    Missing headers are taken for version 1.0, as Prometheus does.
+    Missing and empty headers are taken for version 1.0, as Prometheus does.
 
     Raises:
         RemoteWriteError: 415, with what would be accepted.
@@ -37,7 +37,7 @@ def negotiate(headers: Mapping[str, str]) -> int:
     if (media and media.lower() != _MEDIA_TYPE) or version is None or len(protos) > 1:
         accepted = " or ".join(f"{_MEDIA_TYPE};proto={name}" for name in _VERSIONS)
         raise RemoteWriteError(415, f"content type {told!r} is not supported; send {accepted}")
-    encoding = headers.get("Content-Encoding", "snappy")
+    encoding = headers.get("Content-Encoding") or "snappy"
     if encoding.strip().lower() != "snappy":
         raise RemoteWriteError(415, f"content encoding {encoding!r} is not supported; use snappy")
     return version

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ class Receiver:
 
     async def post(
         self,
-        body: bytes | AsyncIterator[bytes],
+        body: bytes | io.BytesIO | AsyncIterator[bytes],
         headers: Mapping[str, str],
         method: str = "POST",
         **options: Any,  # noqa: ANN401 - Whatever aiohttp takes.
@@ -88,7 +89,7 @@ class Receiver:
 
     async def send(self, plain: bytes, version: int = V2) -> Answer:
         """Send a request."""
-        return await self.post(packed(plain), HEADERS[version])
+        return await self.post(io.BytesIO(packed(plain)), HEADERS[version])
 
     async def draft(self, draft: Draft, version: int = V2) -> Answer:
         """Send a request that is well-formed."""
