@@ -129,7 +129,7 @@ TYPE = "application/x-protobuf"
 async def test_types_and_encodings(
     gateway: Receiver, log: MemoryLog, headers: Mapping[str, str], status: int
 ) -> None:
-    answer = await gateway.post(packed(GOOD[V1]), HEADERS[V1] | headers)
+    answer = await gateway.post(packed(GOOD[V1]), HEADERS[V1] | dict(headers))
     assert answer.status == status
     assert bool(held(log)) == (status == 204)
 
