@@ -275,7 +275,9 @@ class Kafka(Server):
         properties = self.folder / "server.properties"
         properties.write_text("".join(f"{k}={v}\n" for k, v in self._properties().items()))
         if not (self.data / "meta.properties").exists():
+            # One that begins with a dash would be taken for an option.
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            cluster = cluster.replace("-", "_")
             self._once(
                 *self._java("kafka.tools.StorageTool", "format", "--standalone"),
                 *("-t", cluster, "-c", str(properties)),
