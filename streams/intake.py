@@ -181,6 +181,8 @@ class Intake:
                 self._known.know_kind(own, MetricKind.HISTOGRAM)
         self._hear(samples, readings)
         self._wait(samples, readings)
+        # Those that are refused are known too, and cost little for as long as they are.
+        self._known.seen_ms[columns.slot[columns.slot >= 0]] = self._clock.now_ms()
         left_out = columns.slot >= 0
         left_out &= self._known.dropped(np.maximum(columns.slot, 0))
         return Taken(
@@ -308,12 +310,8 @@ class Intake:
         self._senders[sender] = SenderTime(*sender, newest_ms, now_ms)
 
     def _wait(self, samples: _Waiting, readings: list[tuple[int, Reading]]) -> None:
-        now_ms = self._clock.now_ms()
-        self._known.seen_ms[samples.slot] = now_ms
         if len(samples.slot):
             self._samples.append(samples)
-        for slot, _ in readings:
-            self._known.seen_ms[slot] = now_ms
         self._readings += readings
         self.waiting += len(samples.slot) + len(readings)
         buckets = sum(len(reading.buckets.value) for _, reading in readings)
@@ -384,7 +382,7 @@ class Intake:
         self._looked_ms = now_ms
         n = len(self._known)
         kept = np.flatnonzero(self._known.seen_ms[:n] > now_ms - _IDLE_MS)
-        if n - len(kept) > n // 8:
+        if n - len(kept) > n // 8 or n >= self._settings.active_series_max:
             self._reader.keep(kept)
             self._known.keep(kept)
 

@@ -231,6 +231,17 @@ def test_what_came_while_a_write_failed_is_written_with_its_labels(intake: Intak
     assert frame.senders[0].newest_ms == NOW_MS
 
 
+def test_what_is_dropped_is_known_for_as_long_as_it_comes() -> None:
+    intake = relabelling()
+    for ms in range(0, 2 * 3_600_000, 600_000):
+        message = WriteRequest()
+        add(message, CART, samples=[(ms, 1.0)])
+        add(message, CART | {"pod": "basket-0"}, samples=[(ms, 1.0)])
+        take(intake, message)
+        drained(intake)
+        assert intake.active_series == 2
+
+
 def test_series_that_ended_are_forgotten_and_the_others_are_not(intake: Intake) -> None:
     hour_ms = 3_600_000
     for pod, ms in (("a", 0), ("b", 0), ("b", hour_ms + 1), ("c", hour_ms + 1)):
