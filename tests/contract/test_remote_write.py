@@ -127,7 +127,7 @@ def samples_of_any_value() -> Iterator[Case]:
         yield Case(f"created an hour ago, {which}", [since(four[0], HOUR_MS)], (1, 0, 0))
         yield Case(f"four, {which}", four, (4, 0, 0))
         yield Case(f"four nameless, {which}", [], (0, 0, 0), tuple(map(nameless, four)))
-        yield Case(f"one of four nameless, {which}", four[1:], (3, 0, 0), [nameless(four[0])])
+        yield Case(f"one of four nameless, {which}", four[1:], (3, 0, 0), (nameless(four[0]),))
 
 
 def exemplars() -> Iterator[Case]:
