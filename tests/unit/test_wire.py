@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from second_version import Draft, drafts, encode_v1, encode_v2, text_of
@@ -97,6 +97,17 @@ def test_readers_agree_on_broken_requests(version: int, data: st.DataObject) -> 
         learned(reader, known)
     one, other = (seen(reader, plain, version) for reader in readers)
     assert one == other
+
+
+@pytest.mark.parametrize("version", [V1, V2])
+@settings(max_examples=20)
+@given(request=drafts())
+def test_readers_agree_wherever_a_request_ends(version: int, request: Draft) -> None:
+    plain = ENCODE[version](request)
+    readers = [PlainReader(SMALL), make_compiled(SMALL)]
+    for end in range(len(plain)):
+        one, other = (seen(reader, plain[:end], version) for reader in readers)
+        assert one == other
 
 
 @pytest.mark.parametrize("version", [V1, V2])
