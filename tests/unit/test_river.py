@@ -247,7 +247,10 @@ def test_it_is_a_table_that_is_shown_and_read_back(tmp_path: Path) -> None:
         (GOOD + "memory_cells = 1", ":4: detect.river.memory_cells: should be greater than or eq"),
         (GOOD + "parameters = 5", ":4: detect.river.parameters: should be a valid dictionary"),
         ('[detect.river]\nmodel = "X"\nsignals = [""]', ":3: detect.river.signals[0]: String sho"),
-        ('[detect.river]\nmodel = "X"\nsignals = "*"', ":3: detect.river.signals: should be a val"),
+        (
+            '[detect.river]\nmodel = "X"\nsignals = "*"',
+            ":3: detect.river.signals: should be a list",
+        ),
     ],
 )
 def test_a_mistake_in_its_table_is_told_with_its_line(
