@@ -24,7 +24,13 @@ DEFAULT_FILE: Final = Path("watchkeep.toml")
 CONFIG_VARIABLE: Final = "WATCHKEEP_CONFIG"
 _PREFIX: Final = "WATCHKEEP_"
 RUNNING_VARIABLE: Final = "WATCHKEEP_RUNNING"
-_NO_SETTINGS: Final = (CONFIG_VARIABLE, RUNNING_VARIABLE, "WATCHKEEP_TEST_", "WATCHKEEP_PARTS")
+_NO_SETTINGS: Final = (
+    CONFIG_VARIABLE,
+    RUNNING_VARIABLE,
+    "WATCHKEEP_PLAIN",
+    "WATCHKEEP_TEST_",
+    "WATCHKEEP_PARTS",
+)
 _LISTS: Final = frozenset(
     {"notify.urls", "gateway.replica_labels", "gateway.pair_labels", "detect.river.signals"}
 )
